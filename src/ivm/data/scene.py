@@ -59,6 +59,8 @@ class Thing:
         affordances: of AFFORDANCES.
         text: what can be read on it; None if nothing.
         is_thing: False for what is background or not to be picked up: table, wall, sky, robot arm.
+        instance: True if the mask is one thing; False if it covers all of its name in the picture, which may
+            be several things, as in photos with one region a class: nothing can be counted or compared there.
 
     Raises:
         InputError: the mask is not boolean [H, W] or is empty; the name is empty; an unknown affordance.
@@ -75,6 +77,7 @@ class Thing:
     affordances: frozenset[str] = frozenset()
     text: str | None = None
     is_thing: bool = True
+    instance: bool = True
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -123,6 +126,8 @@ class Scene:
             (in photos they may).
         relations: see RELATIONS; indices into `things`.
         view: of VIEWS.
+        vocabulary: the names that were looked for: of these, whatever is in the picture is in `things`, and
+            one that no thing bears is absent. None: everything that can be seen is in `things`.
         provenance: plain JSON values from which the scene can be made again (seed, index, spec, ...).
 
     Raises:
@@ -133,6 +138,7 @@ class Scene:
     things: tuple[Thing, ...]
     relations: tuple[Relation, ...] = ()
     view: str = "photo"
+    vocabulary: frozenset[str] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -144,6 +150,8 @@ class Scene:
             raise InputError(f"a scene's view must be one of {VIEWS}, but got {self.view!r}")
         object.__setattr__(self, "things", tuple(self.things))
         object.__setattr__(self, "relations", tuple(self.relations))
+        if self.vocabulary is not None:
+            object.__setattr__(self, "vocabulary", frozenset(self.vocabulary))
         for thing in self.things:
             if thing.mask.shape != self.image.shape[:2]:
                 raise InputError(
