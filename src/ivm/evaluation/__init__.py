@@ -1,0 +1,1 @@
+"""How good a masking is: figures with intervals, beside trivial baselines."""

@@ -1,0 +1,1 @@
+"""Everything with parameters: torch for training, ONNX Runtime for use."""
