@@ -37,7 +37,7 @@ _EXAMPLES_LAB = _lab(_EXAMPLES)
 
 
 def colour_index(rgb_N3: np.ndarray) -> np.ndarray:
-    """int [N]: position in COLOURS of the word nearest to each uint8 pixel, in CIELAB with lightness x 0.6."""
+    """int [N]: position in COLOURS of the word nearest to each uint8 pixel (CIELAB, lightness x 0.6)."""
     distances = ((_lab(np.asarray(rgb_N3))[:, None] - _EXAMPLES_LAB[None]) ** 2).sum(axis=2)
     return _OWNER[distances.argmin(axis=1)]
 

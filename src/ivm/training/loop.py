@@ -1,0 +1,291 @@
+"""The simplest trainer that works: pictures and questions in, weights out, resumable at any step.
+
+One run = one folder: `config.json`, `last.safetensors` (weights), `average.safetensors` (their exponential
+moving average, which is what one uses), `state.pt` (optimiser and step), `log.jsonl` (one line a report).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from ivm.errors import CheckpointError, OptionError, TrainingError
+from ivm.models.compact import CompactModel
+from ivm.training.losses import bce_per_sample, mask_loss_per_sample
+from ivm.training.photos import Picture
+
+__all__ = ["Batch", "LoopConfig", "collate", "learning_rate", "train", "train_step"]
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long and how fast.
+
+    Attributes:
+        steps: optimiser steps in all.
+        batch_size: pictures a step.
+        learning_rate: the highest.
+        warmup: steps from 0 up to it.
+        decay: steps at the end in which it falls linearly to 0; between, it stays.
+        weight_decay: AdamW's.
+        clip: largest gradient norm.
+        average: decay of the exponential moving average of the weights.
+        found_weight: weight of the found score's loss beside the mask loss.
+        seed: seed of the weights; the pictures have their own.
+        save_every: steps between checkpoints.
+        workers: processes that make pictures.
+        precision: "bf16" or "fp32".
+    """
+
+    steps: int = 3000
+    batch_size: int = 32
+    learning_rate: float = 8e-4
+    warmup: int = 200
+    decay: int = 1000
+    weight_decay: float = 0.05
+    clip: float = 1.0
+    average: float = 0.998
+    found_weight: float = 0.3
+    seed: int = 0
+    save_every: int = 200
+    workers: int = 1
+    precision: str = "bf16"
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("bf16", "fp32"):
+            raise OptionError(f"precision must be bf16 or fp32, but got {self.precision!r}")
+        if self.steps <= 0 or self.batch_size <= 0:
+            raise OptionError(
+                f"steps and batch_size must be positive, but got {self.steps}, {self.batch_size}"
+            )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B pictures with Q questions in all.
+
+    images uint8 [B, 3, S, S]; ids int64 [Q, T] and mask bool [Q, T]; picture int64 [Q]: which picture a
+    question is about; targets float32 [Q, S/4, S/4]; found bool [Q].
+    """
+
+    images: Tensor
+    ids: Tensor
+    mask: Tensor
+    picture: Tensor
+    targets: Tensor
+    found: Tensor
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        return Batch(*(value.to(device, non_blocking=True) for value in vars(self).values()))
+
+
+def collate(pictures: Sequence[Picture], tokenizer: Any) -> Batch:
+    """Pictures of equal size -> Batch. `tokenizer` is a `tokenizers.Tokenizer` that pads."""
+    encodings = tokenizer.encode_batch([text for picture in pictures for text in picture.texts])
+    counts = torch.tensor([len(picture.texts) for picture in pictures])
+    return Batch(
+        images=torch.from_numpy(np.stack([p.image for p in pictures])).permute(0, 3, 1, 2).contiguous(),
+        ids=torch.tensor([e.ids for e in encodings]),
+        mask=torch.tensor([e.attention_mask for e in encodings]).bool(),
+        picture=torch.arange(len(pictures)).repeat_interleave(counts),
+        targets=torch.from_numpy(np.concatenate([p.targets for p in pictures])),
+        found=torch.from_numpy(np.concatenate([p.found for p in pictures])),
+    )
+
+
+def learning_rate(step: int, config: LoopConfig) -> float:
+    """Linear up for `warmup` steps, flat, linear down to 0 in the last `decay` steps."""
+    up = min(1.0, (step + 1) / max(1, config.warmup))
+    down = min(1.0, (config.steps - step) / max(1, config.decay))
+    return config.learning_rate * min(up, down)
+
+
+def train_step(
+    model: CompactModel,
+    batch: Batch,
+    optimizer: torch.optim.Optimizer,
+    config: LoopConfig,
+    weights_Q: Tensor | None = None,
+) -> dict[str, float]:
+    """One optimiser step on mean(w * loss) over the questions; returns the losses as numbers.
+
+    A present target costs BCE + Dice; an absent one BCE alone, for Dice says nothing where nothing is
+    relevant. `weights_Q` float [Q] defaults to 1.
+    """
+    device_type = batch.images.device.type
+    with torch.autocast(device_type, torch.bfloat16, enabled=config.precision == "bf16"):
+        logits, found = model(batch.images, batch.ids, batch.mask, batch.picture)
+    mask_loss = torch.where(
+        batch.found, mask_loss_per_sample(logits, batch.targets), bce_per_sample(logits, batch.targets)
+    )
+    found_loss = F.binary_cross_entropy_with_logits(found.float(), batch.found.float(), reduction="none")
+    per_question = mask_loss + config.found_weight * found_loss
+    loss = (per_question if weights_Q is None else per_question * weights_Q).mean()
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+    if not torch.isfinite(norm):
+        raise TrainingError("the gradient is not finite: the last checkpoint is whole, lower learning_rate")
+    optimizer.step()
+    return {
+        "loss": loss.item(),
+        "mask": mask_loss[batch.found].mean().item() if batch.found.any() else 0.0,
+        "found": found_loss.mean().item(),
+    }
+
+
+def train(
+    model: CompactModel,
+    tokenizer: Any,
+    pictures: Any,
+    folder: Path,
+    config: LoopConfig,
+    init: Path | None = None,
+    evaluate: Callable[[CompactModel], dict[str, float]] | None = None,
+    report: Callable[[str], None] = print,
+    device: str = "cpu",
+) -> Path:
+    """Train until `config.steps`, going on from a run in `folder`; returns the averaged weights' file.
+
+    Args:
+        pictures: `pictures[index]` -> Picture for any index; index = step * batch_size + i, so a resumed run
+            sees what an uninterrupted one would.
+        init: weights to start from (a warm restart); a checkpoint in `folder` goes first.
+        evaluate: called with the averaged model at every checkpoint; its figures are reported and logged.
+
+    Raises:
+        CheckpointError: `init` or the checkpoint is of another architecture.
+        TrainingError: the gradient is not finite, or `folder` holds a longer run.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)
+    model.to(device).train()
+    optimizer = torch.optim.AdamW(
+        _groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98)
+    )
+    average = {key: value.clone() for key, value in model.state_dict().items()}
+    step = 0
+    if (folder / "state.pt").exists():
+        state = torch.load(folder / "state.pt", weights_only=True, map_location=device)
+        optimizer.load_state_dict(state["optimizer"])
+        step = int(state["step"])
+        _load(model, folder / f"last-{step}.safetensors")
+        average = load_file(folder / f"average-{step}.safetensors", device=device)
+        report(f"going on from step {step}")
+    elif init is not None:
+        _load(model, init)
+        average = {key: value.clone() for key, value in model.state_dict().items()}
+    if step > config.steps:
+        raise TrainingError(f"{folder} holds a run of {step} steps, but steps is {config.steps}")
+    _write(folder / "config.json", json.dumps(asdict(config), indent=1).encode())
+
+    loader = iter(
+        DataLoader(
+            _Batches(pictures, tokenizer, step, config),
+            batch_size=None,
+            num_workers=config.workers,
+            prefetch_factor=4 if config.workers else None,
+        )
+    )
+    started, sums, count = time.monotonic(), dict[str, float](), 0
+    while step < config.steps:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, config)
+        losses = train_step(model, next(loader).to(device), optimizer, config)
+        step += 1
+        # A young run has little worth averaging: let the average follow closely at first.
+        decay = min(config.average, (1 + step) / (10 + step))
+        for key, value in model.state_dict().items():
+            average[key].lerp_(value, 1 - decay)
+        count += 1
+        for key, loss in losses.items():
+            sums[key] = sums.get(key, 0.0) + loss
+        if step % 50 == 0:
+            rate = count * config.batch_size / (time.monotonic() - started)
+            line = {"step": step, "pictures_per_s": round(rate, 1)}
+            line |= {key: round(value / count, 4) for key, value in sums.items()}
+            report(json.dumps(line))
+            with (folder / "log.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
+            started, sums, count = time.monotonic(), {}, 0
+        if step % config.save_every == 0 or step == config.steps:
+            _save(folder, model, average, optimizer, step)
+            if evaluate is not None:
+                kept = {key: value.clone() for key, value in model.state_dict().items()}
+                model.load_state_dict(average)
+                figures = evaluate(model.eval())
+                model.load_state_dict(kept)
+                model.train()
+                report(json.dumps({"step": step} | figures))
+                with (folder / "log.jsonl").open("a") as log:
+                    log.write(json.dumps({"step": step} | figures) + "\n")
+                started, sums, count = time.monotonic(), {}, 0
+    return folder / f"average-{step}.safetensors"
+
+
+class _Batches(Dataset):  # type: ignore[type-arg]
+    """Batch number i from step `first` on; made in the loader's processes."""
+
+    def __init__(self, pictures: Any, tokenizer: Any, first: int, config: LoopConfig) -> None:
+        self.pictures, self.tokenizer, self.first, self.config = pictures, tokenizer, first, config
+
+    def __len__(self) -> int:
+        return max(0, self.config.steps - self.first)
+
+    def __getitem__(self, i: int) -> Batch:
+        size = self.config.batch_size
+        start = (self.first + i) * size
+        return collate([self.pictures[start + j] for j in range(size)], self.tokenizer)
+
+
+def _groups(model: CompactModel, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay; biases, norms and tokens do not."""
+    decayed = [p for p in model.parameters() if p.ndim >= 2 and p.shape[0] > 1]
+    plain = [p for p in model.parameters() if not (p.ndim >= 2 and p.shape[0] > 1)]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+def _load(model: CompactModel, file: Path) -> None:
+    try:
+        model.load_state_dict(load_file(file))
+    except (RuntimeError, OSError) as error:
+        raise CheckpointError(f"{file} does not fit the model: {error}") from error
+
+
+def _save(
+    folder: Path, model: CompactModel, average: dict[str, Tensor], optimizer: torch.optim.Optimizer, step: int
+) -> None:
+    """Weights first, under names of their own; `state.pt` last: it makes the checkpoint count."""
+    for name, tensors in (("last", model.state_dict()), ("average", average)):
+        temporary = folder / f".{name}.tmp"
+        save_file({key: value.detach().contiguous().cpu() for key, value in tensors.items()}, temporary)
+        temporary.replace(folder / f"{name}-{step}.safetensors")
+    temporary = folder / ".state.tmp"
+    torch.save({"optimizer": optimizer.state_dict(), "step": step}, temporary)
+    temporary.replace(folder / "state.pt")
+    for old in _old(folder, step):
+        old.unlink()
+
+
+def _old(folder: Path, step: int) -> Iterator[Path]:
+    for pattern in ("last-*.safetensors", "average-*.safetensors"):
+        yield from (p for p in folder.glob(pattern) if int(p.stem.split("-")[1]) != step)
+
+
+def _write(file: Path, content: bytes) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(file)
