@@ -134,7 +134,8 @@ def category_questions(names: Sequence[str], masks: np.ndarray, rng: np.random.G
     questions = []
     for name in dict.fromkeys(names):
         mine = [i for i, other in enumerate(names) if other == name or _PARENTS.get(other) == name]
-        questions.append(Question(_say(name, rng, len(mine)), "category", masks[mine].any(axis=0), (name,)))
+        target = np.asarray(masks[mine].any(axis=0))
+        questions.append(Question(_say(name, rng, len(mine)), "category", target, (name,)))
     return questions
 
 

@@ -84,6 +84,8 @@ class CompactModel(nn.Module):
     float [B, T, text_dim]. It is kept out of `state_dict()`: it never changes and can be built again.
     """
 
+    frequencies: Tensor
+
     def __init__(self, config: CompactConfig, text_encoder: nn.Module, text_dim: int = 384) -> None:
         super().__init__()
         self.config = config
@@ -122,9 +124,10 @@ class CompactModel(nn.Module):
         self.found = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, 1))
         self.register_buffer("frequencies", _frequencies(), persistent=False)
         self.apply(_initialise)
-        nn.init.constant_(self.hyper[2].bias, 0.0)
+        head = self.hyper[2]
+        assert isinstance(head, nn.Linear)
         with torch.no_grad():
-            self.hyper[2].bias[-1] = -2.0  # most pixels are irrelevant: start there
+            head.bias[-1] = -2.0  # most pixels are irrelevant: start there
 
     @property
     def text_encoder(self) -> nn.Module:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -236,7 +237,7 @@ def train(
     return folder / f"average-{step}.safetensors"
 
 
-class _Batches(Dataset):  # type: ignore[type-arg]
+class _Batches(Dataset):
     """Batch number i from step `first` on; made in the loader's processes."""
 
     def __init__(self, pictures: Any, tokenizer: Any, first: int, config: LoopConfig) -> None:
@@ -261,7 +262,7 @@ def _groups(model: CompactModel, weight_decay: float) -> list[dict[str, Any]]:
 def _load(model: CompactModel, file: Path) -> None:
     try:
         model.load_state_dict(load_file(file))
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, SafetensorError) as error:
         raise CheckpointError(f"{file} does not fit the model: {error}") from error
 
 

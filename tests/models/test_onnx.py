@@ -1,0 +1,66 @@
+"""The exported folder on ONNX Runtime against the torch model it came from."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnxscript")
+
+from ivm.errors import CheckpointError, ModelError, OptionError  # noqa: E402
+from ivm.models.onnx import CompactRuntime  # noqa: E402
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter's own
+def test_runtime_agrees_with_torch_on_any_batch(exported, tiny_compact, tiny_tokenizer):
+    runtime = CompactRuntime(exported, device="cpu", threads=1)
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(3)]
+    texts = ["dog", "the red cup on the left", "where is the zebra ?"]
+    features = runtime.encode_images(images)
+    logits, found = runtime.decode(features, texts)
+    encoded = tiny_tokenizer.encode_batch(texts)
+    tiny_compact.eval()
+    with torch.no_grad():
+        want, want_found = tiny_compact(
+            torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
+            torch.tensor([e.ids for e in encoded]),
+            torch.tensor([e.attention_mask for e in encoded]).bool(),
+            torch.arange(3),
+        )
+    np.testing.assert_allclose(logits, want.numpy(), atol=1e-4)
+    np.testing.assert_allclose(found, want_found.sigmoid().numpy(), atol=1e-4)
+    one, _ = runtime.decode(features[1:2], texts[1:2])
+    np.testing.assert_allclose(one[0], logits[1], atol=1e-4)
+    none, no_score = runtime.decode([], [])
+    assert none.shape == (0, 16, 16)
+    assert no_score.shape == (0,)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_pictures_of_any_size_are_squashed(exported):
+    runtime = CompactRuntime(exported, device="cpu", threads=1)
+    grey = [np.full(shape, 77, np.uint8) for shape in ((10, 300, 3), (500, 20, 3), (64, 64, 3))]
+    features = runtime.encode_images(grey)
+    for feature in features[1:]:
+        np.testing.assert_allclose(feature.tokens, features[0].tokens, atol=1e-5)
+
+
+def test_wrong_folders_say_what_is_wrong(exported, tmp_path):
+    with pytest.raises(ModelError, match=r"lacks config\.json"):
+        CompactRuntime(tmp_path)
+    copy = tmp_path / "copy"
+    shutil.copytree(exported, copy)
+    (copy / "config.json").write_text('{"kind": "full"}')
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        CompactRuntime(copy)
+    shutil.copy(exported / "config.json", copy)
+    (copy / "image.onnx").write_bytes(b"nonsense")
+    with pytest.raises(CheckpointError, match=r"image\.onnx cannot be loaded"):
+        CompactRuntime(copy, device="cpu").encode_images([np.zeros((4, 4, 3), np.uint8)])
+    with pytest.raises(OptionError, match="device must be"):
+        CompactRuntime(exported, device="tpu")
+    runtime = CompactRuntime(exported, device="cpu", threads=1)
+    with pytest.raises(OptionError, match="as many features"):
+        runtime.decode([], ["dog"])

@@ -1,0 +1,117 @@
+import json
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from ivm.data.packs import read_pack  # noqa: E402
+from ivm.errors import CheckpointError, OptionError, TrainingError  # noqa: E402
+from ivm.training.loop import LoopConfig, collate, learning_rate, train, train_step  # noqa: E402
+from ivm.training.photos import PhotoQuestions  # noqa: E402
+
+CONFIG = LoopConfig(
+    steps=6, batch_size=2, warmup=2, decay=2, save_every=3, workers=0, precision="fp32", learning_rate=1e-3
+)
+
+
+@pytest.fixture
+def pictures(pack_folder):
+    return PhotoQuestions([(read_pack(pack_folder), 1.0)], size=64)
+
+
+def weights(file):
+    from safetensors.torch import load_file
+
+    return load_file(file)
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(tiny_compact, tiny_tokenizer, pictures, tmp_path):
+    start = {key: value.clone() for key, value in tiny_compact.state_dict().items()}
+    whole = train(tiny_compact, tiny_tokenizer, pictures, tmp_path / "whole", CONFIG, report=lambda _: None)
+    tiny_compact.load_state_dict(start)
+
+    class StopError(Exception):
+        pass
+
+    def stop_after_first_checkpoint(_):
+        raise StopError
+
+    with pytest.raises(StopError):
+        train(
+            tiny_compact, tiny_tokenizer, pictures, tmp_path / "parts", CONFIG,
+            evaluate=stop_after_first_checkpoint, report=lambda _: None,
+        )  # fmt: skip
+    torch.manual_seed(99)
+    for parameter in tiny_compact.parameters():  # what is in memory must not matter
+        parameter.data.normal_()
+    parts = train(tiny_compact, tiny_tokenizer, pictures, tmp_path / "parts", CONFIG, report=lambda _: None)
+    a, b = weights(whole), weights(parts)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert sorted(p.name for p in (tmp_path / "parts").glob("*.safetensors")) == [
+        "average-6.safetensors", "last-6.safetensors",
+    ]  # fmt: skip
+
+
+def test_a_few_steps_learn_one_picture(tiny_compact, tiny_tokenizer, pictures):
+    batch = collate([pictures[0], pictures[1]], tiny_tokenizer)
+    optimizer = torch.optim.AdamW(tiny_compact.parameters(), lr=3e-3)
+    losses = [train_step(tiny_compact, batch, optimizer, CONFIG)["loss"] for _ in range(40)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_weight_zero_removes_a_question_and_weight_one_is_the_plain_loss(
+    tiny_compact, tiny_tokenizer, pictures
+):
+    batch = collate([pictures[0], pictures[1]], tiny_tokenizer)
+    count = len(batch.found)
+
+    def gradient(part, w):
+        still = torch.optim.SGD(tiny_compact.parameters(), lr=0.0)
+        train_step(tiny_compact, part, still, LoopConfig(precision="fp32", clip=1e9), w)
+        return torch.cat([p.grad.flatten() for p in tiny_compact.parameters()])
+
+    torch.testing.assert_close(gradient(batch, None), gradient(batch, torch.ones(count)))
+    only_first = torch.zeros(count)
+    only_first[0] = 1.0
+    alone = type(batch)(
+        batch.images, batch.ids[:1], batch.mask[:1], batch.picture[:1], batch.targets[:1], batch.found[:1]
+    )
+    torch.testing.assert_close(
+        gradient(batch, only_first) * count, gradient(alone, None), atol=2e-5, rtol=1e-3
+    )
+
+
+def test_the_learning_rate_rises_stays_and_falls():
+    config = LoopConfig(steps=100, warmup=10, decay=20, learning_rate=1.0)
+    rates = [learning_rate(step, config) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[10:80] == [1.0] * 70
+    assert rates[-1] == pytest.approx(0.05)
+
+
+def test_the_log_has_losses_and_figures(tiny_compact, tiny_tokenizer, pictures, tmp_path):
+    train(
+        tiny_compact, tiny_tokenizer, pictures, tmp_path, CONFIG,
+        evaluate=lambda model: {"figure": float(not model.training)}, report=lambda _: None,
+    )  # fmt: skip
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line for line in lines if "figure" in line] == [
+        {"step": 3, "figure": 1.0}, {"step": 6, "figure": 1.0},
+    ]  # fmt: skip
+
+
+def test_bad_starts_are_refused(tiny_compact, tiny_tokenizer, pictures, tmp_path):
+    (tmp_path / "bad.safetensors").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match=r"bad\.safetensors"):
+        train(
+            tiny_compact, tiny_tokenizer, pictures, tmp_path / "a", CONFIG, init=tmp_path / "bad.safetensors"
+        )
+    with pytest.raises(OptionError, match="precision"):
+        LoopConfig(precision="fp8")
+    batch = collate([pictures[0]], tiny_tokenizer)
+    with torch.no_grad():
+        tiny_compact.mask_token.fill_(float("nan"))
+    optimizer = torch.optim.AdamW(tiny_compact.parameters())
+    with pytest.raises(TrainingError, match="not finite"):
+        train_step(tiny_compact, batch, optimizer, CONFIG)
