@@ -57,17 +57,26 @@ def check_instruction(instruction: str) -> str:
     """Return `instruction` stripped of surrounding white space.
 
     Raises:
-        InstructionError: it is not a string, is empty, or is longer than MAX_INSTRUCTION_CHARS.
+        InstructionError: it is not a string, has nothing to read, is longer than MAX_INSTRUCTION_CHARS, or is
+            not valid Unicode.
     """
     if not isinstance(instruction, str):
         raise InstructionError(f"the instruction must be a string, but got {type(instruction).__name__}")
     text = instruction.strip()
-    if not text:
+    if not any(sign.isprintable() and not sign.isspace() for sign in text):  # "" and zero-width signs alone
         raise InstructionError("the instruction must contain text, but it is empty")
     if len(text) > MAX_INSTRUCTION_CHARS:
         raise InstructionError(
             f"the instruction must be at most {MAX_INSTRUCTION_CHARS} characters, but has {len(text)}"
         )
+    try:
+        text.encode("utf-8")
+    except (
+        UnicodeEncodeError
+    ) as error:  # half a surrogate pair: bytes of a terminal or file read as another code
+        raise InstructionError(
+            f"the instruction must be valid Unicode, but is not at position {error.start}"
+        ) from None
     return text
 
 
@@ -95,7 +104,14 @@ class Heatmap:
     instruction: str = ""
 
     def __post_init__(self) -> None:
-        given = np.asarray(self.values)
+        try:
+            given = np.asarray(self.values)
+        except ValueError as error:  # rows of unequal length
+            raise InputError(
+                f"heatmap values must be an [H, W] array, but cannot be made one: {error}"
+            ) from error
+        if given.dtype.kind not in "fiub":
+            raise InputError(f"heatmap values must be numbers in [0, 1], but got dtype {given.dtype}")
         if given.ndim != 2 or given.size == 0:
             raise InputError(f"heatmap values must be a non-empty [H, W] array, but got shape {given.shape}")
         values = given.astype(np.float32, copy=False)
@@ -189,7 +205,12 @@ class Sample:
 
     def __post_init__(self) -> None:
         image = self.image
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        if (
+            not isinstance(image, np.ndarray)
+            or image.dtype != np.uint8
+            or image.ndim != 3
+            or image.shape[2] != 3
+        ):
             raise InputError(f"sample {self.uuid}: image must be uint8 [H, W, 3], but got {_describe(image)}")
         if isinstance(self.instructions, str) or not self.instructions:
             raise InputError(f"sample {self.uuid}: instructions must be one or more strings in a tuple")
