@@ -1,0 +1,148 @@
+"""Which models there are, where they lie and what runs them: two tables, and the way from name to folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from ivm.errors import ModelError, OptionError, require
+
+__all__ = ["DEVICES", "KINDS", "PRESETS", "Kind", "Preset", "check_device", "locate"]
+
+DEVICES = ("auto", "cpu", "cuda")
+"""What `device` may be: "auto" takes an accelerator where there is one."""
+
+_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named configuration of a model.
+
+    Attributes:
+        name: what `ivm.load` is asked for.
+        kind: key of KINDS: which code runs it.
+        summary: one line for people.
+        licence: of the weights.
+        megabytes: size of the weights on disk.
+        extra: the extra of this package that it needs; empty if the core is enough.
+        hub: "organisation/name" on the Hugging Face hub; empty if the weights come with the package.
+        revision: the commit of `hub` that is meant; empty if there is no hub.
+    """
+
+    name: str
+    kind: str
+    summary: str
+    licence: str
+    megabytes: float
+    extra: str = ""
+    hub: str = ""
+    revision: str = ""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The code that runs one kind of model folder: `module.loader(folder, device=..., threads=...)`."""
+
+    module: str
+    loader: str
+    files: tuple[str, ...]  # what is fetched from a hub; never a pickle
+
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {"compact": Kind("ivm.models.onnx", "CompactRuntime", ("*.onnx", "*.json"))}
+)
+"""By the value of "kind" in a model folder's config.json."""
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        preset.name: preset
+        for preset in (
+            Preset(
+                name="compact",
+                kind="compact",
+                summary="small model for a CPU, comes with the package",
+                licence="Apache-2.0",
+                megabytes=30,
+            ),
+        )
+    }
+)
+"""The models that `ivm.load` knows by name."""
+
+
+def locate(name: str | Path) -> tuple[str, Path]:
+    """Find a model: (key of KINDS, folder with its files).
+
+    A preset's name wins over a folder of the same name; write "./name" for the folder. Something like
+    "organisation/name" that is no folder here is fetched from the Hugging Face hub, once, into its cache.
+
+    Raises:
+        OptionError: `name` is no preset, folder or hub id.
+        ModelError: the folder holds no model, or the hub does not give it.
+        MissingExtraError: a hub is needed, and `huggingface-hub` is not installed.
+    """
+    preset = PRESETS.get(str(name))
+    if preset is not None:
+        return preset.kind, _fetch(preset.hub, preset.revision) if preset.hub else _WEIGHTS / preset.name
+    folder = Path(name)
+    if str(name) and folder.is_dir():  # "" would be the current folder
+        return _kind_of(folder), folder
+    if isinstance(name, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
+        fetched = _fetch(name)
+        return _kind_of(fetched), fetched
+    raise OptionError(f"no model is called {str(name)!r}: {_choices(str(name))}")
+
+
+def check_device(device: str) -> str:
+    """Return `device`, one of DEVICES.
+
+    Raises:
+        OptionError: it is something else.
+    """
+    if device not in DEVICES:
+        raise OptionError(f"device must be one of {', '.join(DEVICES)}, but got {device!r}")
+    return device
+
+
+def _kind_of(folder: Path) -> str:
+    config = folder / "config.json"
+    try:
+        kind = json.loads(config.read_text(encoding="utf-8"))["kind"]
+    except OSError as error:
+        raise ModelError(
+            f"{folder} holds no model: cannot read its config.json ({error.strerror})"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f'{config} must be a JSON object with a "kind", but is not') from error
+    if kind not in KINDS:
+        raise ModelError(f"{config}: kind must be one of {', '.join(sorted(KINDS))}, but is {kind!r}")
+    return str(kind)
+
+
+def _fetch(hub: str, revision: str = "") -> Path:
+    """Folder of a model of the Hugging Face hub, fetched unless it is in the cache already."""
+    hub_library = require("huggingface_hub", "full")
+    patterns = sorted({pattern for kind in KINDS.values() for pattern in kind.files})
+    try:
+        return Path(hub_library.snapshot_download(hub, revision=revision or None, allow_patterns=patterns))
+    except Exception as error:  # the hub's errors have no common base, and those of its HTTP library vary
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{hub!r} is no folder here and could not be fetched from the Hugging Face hub: {reason}"
+        ) from error
+
+
+def _choices(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name.lower(), PRESETS, n=1)
+    return (
+        (f"did you mean {near[0]!r}? " if near else "")
+        + f"There are {', '.join(sorted(PRESETS))}; "
+        + 'or give a folder with a config.json, or a hub id such as "organisation/name"'
+    )
