@@ -25,7 +25,6 @@ SYNONYMS = {
     r"(?:text|user|language|natural-language) quer(?:y|ies)": "instruction",
     r"(?:saliency|attention|relevance|activation|probability|score) maps?": "heatmap",
     r"heat[ -]maps?": "heatmap",
-    r"soft masks?": "heatmap",
     r"(?:ir)?relevant regions?": "relevant or irrelevant area",
     r"mask (?:ratio|coverage|share)|(?:foreground|area) ratio": "kept area",
     r"mask(?:ing)? modes?|render(?:ing)? modes?": "deployment mode",
