@@ -1,0 +1,94 @@
+"""The manner of an instruction: politeness, capitals, punctuation and typing errors. Its meaning stays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["polish", "typing_errors"]
+
+_REQUESTS = (
+    "please {t}",
+    "{t}, please",
+    "{t} please",
+    "could you {t}?",
+    "could you please {t}?",
+    "can you {t}?",
+    "can you {t} for me?",
+    "would you {t}?",
+    "would you mind if I asked you to {t}?",
+    "I want you to {t}",
+    "I need you to {t}",
+    "I'd like you to {t}",
+    "robot, {t}",
+    "hey robot, {t}",
+    "now {t}",
+    "ok, {t}",
+    "your task: {t}",
+    "the next step is to {t}",
+)
+_QUESTIONS = (
+    "{t}",
+    "{t}",
+    "{t}",
+    "tell me, {t}",
+    "please tell me: {t}",
+    "quick question: {t}",
+    "look at the picture: {t}",
+    "hm, {t}",
+)
+_NEIGHBOURS = {
+    "a": "sqz", "b": "vnh", "c": "xvd", "d": "sfe", "e": "wrd", "f": "dgr", "g": "fht", "h": "gjy", "i": "uok", "j": "hku",
+    "k": "jli", "l": "kop", "m": "nj", "n": "bmh", "o": "ipl", "p": "ol", "q": "wa", "r": "etf", "s": "adw", "t": "ryg",
+    "u": "yij", "v": "cbf", "w": "qes", "x": "zcs", "y": "tuh", "z": "xa",
+}  # fmt: skip
+
+
+def polish(text: str, mood: str, rng: np.random.Generator, polite: float = 0.25, noise: float = 0.05) -> str:
+    """An instruction as somebody might type it.
+
+    Args:
+        text: without capital or full stop; a question has its question mark.
+        mood: "command" (starts with a verb), "question" or "name" (a bare noun phrase).
+        polite: share of commands and questions that get a polite or wordy frame, in [0, 1].
+        noise: share of instructions that get one or two typing errors, in [0, 1].
+    """
+    if mood == "command" and rng.random() < polite:
+        text = _REQUESTS[int(rng.integers(len(_REQUESTS)))].format(t=text)
+    elif mood == "question" and rng.random() < 0.5 * polite:
+        text = _QUESTIONS[int(rng.integers(len(_QUESTIONS)))].format(t=text)
+    if text.endswith("?"):
+        if rng.random() < 0.1:
+            text = text[:-1]
+    elif mood == "command" and rng.random() < 0.35:
+        text += "." if rng.random() < 0.9 else "!"
+    if rng.random() < 0.55:
+        text = text[0].upper() + text[1:]
+    if rng.random() < noise:
+        text = typing_errors(text, rng)
+    return text
+
+
+def typing_errors(text: str, rng: np.random.Generator) -> str:
+    """`text` with one or two slips of the finger inside words of five letters or more; first letters stay."""
+    for _ in range(1 if rng.random() < 0.75 else 2):
+        spots = []
+        start = 0
+        for word in text.split(" "):
+            if len(word) >= 5 and word.isalpha():
+                spots += range(start + 1, start + len(word) - 1)
+            start += len(word) + 1
+        if not spots:
+            return text
+        k = int(spots[int(rng.integers(len(spots)))])
+        letter = text[k].lower()
+        kind = int(rng.integers(4))
+        if kind == 0:
+            text = text[:k] + text[k + 1] + text[k] + text[k + 2 :]  # two letters swapped
+        elif kind == 1:
+            text = text[:k] + text[k + 1 :]  # one left out
+        elif kind == 2:
+            text = text[:k] + text[k] + text[k:]  # one doubled
+        else:
+            near = _NEIGHBOURS.get(letter, letter)
+            text = text[:k] + near[int(rng.integers(len(near)))] + text[k + 1 :]
+    return text
