@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -33,6 +33,7 @@ class Kind:
         label: it may carry a text.
         lying: share of specimens that lie on their side.
         weight: how often it comes, relative to others.
+        shades: colour word -> sRGB of it for this kind, where that is narrower than the word (a banana).
     """
 
     build: Callable[[np.random.Generator], list[Part]]
@@ -44,9 +45,10 @@ class Kind:
     label: bool = False
     lying: float = 0.0
     weight: float = 1.0
+    shades: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        unknown = set(self.colours) - set(COLOUR_NAMES)
+        unknown = (set(self.colours) | set(self.shades)) - set(COLOUR_NAMES)
         if unknown:
             raise ValueError(f"unknown colours {sorted(unknown)}")
 
@@ -183,28 +185,102 @@ KINDS: dict[str, Kind] = {
         ("plastic",),
     ),
     # Food
-    "apple": Kind(food.apple, ("red", "red", "green", "yellow"), ("fruit",), _FRUIT, ("fruit",), weight=1.5),
+    "apple": Kind(
+        food.apple,
+        ("red", "red", "green", "yellow"),
+        ("fruit",),
+        _FRUIT,
+        ("fruit",),
+        weight=1.5,
+        shades={"red": (190, 35, 40), "green": (140, 185, 60), "yellow": (225, 195, 80)},
+    ),
     "banana": Kind(
-        food.banana, ("yellow", "yellow", "yellow", "green"), ("fruit",), _FRUIT, ("fruit",), weight=1.5
+        food.banana,
+        ("yellow", "yellow", "yellow", "green"),
+        ("fruit",),
+        _FRUIT,
+        ("fruit",),
+        weight=1.5,
+        shades={"yellow": (240, 205, 60), "green": (150, 190, 60)},
     ),
-    "lemon": Kind(food.lemon, ("yellow",), ("fruit",), _FRUIT, ("fruit",)),
-    "lime": Kind(food.lemon, ("green",), ("fruit",), _FRUIT, ("fruit",), weight=0.6),
-    "orange": Kind(food.orange, ("orange",), ("fruit",), _FRUIT, ("fruit",)),
-    "pear": Kind(food.pear, ("green", "yellow"), ("fruit",), _FRUIT, ("fruit",)),
-    "carrot": Kind(food.carrot, ("orange",), ("vegetable",), _FRUIT, ("fruit",)),
-    "tomato": Kind(food.tomato, ("red",), ("vegetable",), _FRUIT, ("fruit",)),
-    "strawberry": Kind(food.strawberry, ("red",), ("berry", "fruit"), _FRUIT, ("fruit",)),
-    "eggplant": Kind(food.aubergine, ("purple",), ("aubergine", "vegetable"), _FRUIT, ("fruit",)),
-    "cucumber": Kind(food.cucumber, ("green",), ("vegetable",), _FRUIT, ("fruit",)),
+    "lemon": Kind(food.lemon, ("yellow",), ("fruit",), _FRUIT, ("fruit",), shades={"yellow": (245, 220, 60)}),
+    "lime": Kind(
+        food.lemon, ("green",), ("fruit",), _FRUIT, ("fruit",), weight=0.6, shades={"green": (110, 175, 45)}
+    ),
+    "orange": Kind(
+        food.orange, ("orange",), ("fruit",), _FRUIT, ("fruit",), shades={"orange": (243, 140, 30)}
+    ),
+    "pear": Kind(
+        food.pear,
+        ("green", "yellow"),
+        ("fruit",),
+        _FRUIT,
+        ("fruit",),
+        shades={"green": (160, 185, 70), "yellow": (215, 195, 75)},
+    ),
+    "carrot": Kind(
+        food.carrot, ("orange",), ("vegetable",), _FRUIT, ("fruit",), shades={"orange": (238, 125, 35)}
+    ),
+    "tomato": Kind(food.tomato, ("red",), ("vegetable",), _FRUIT, ("fruit",), shades={"red": (210, 45, 35)}),
+    "strawberry": Kind(
+        food.strawberry, ("red",), ("berry", "fruit"), _FRUIT, ("fruit",), shades={"red": (205, 30, 45)}
+    ),
+    "eggplant": Kind(
+        food.aubergine,
+        ("purple",),
+        ("aubergine", "vegetable"),
+        _FRUIT,
+        ("fruit",),
+        shades={"purple": (85, 35, 105)},
+    ),
+    "cucumber": Kind(
+        food.cucumber, ("green",), ("vegetable",), _FRUIT, ("fruit",), shades={"green": (65, 125, 55)}
+    ),
     "bell pepper": Kind(
-        food.pepper, ("red", "green", "yellow", "orange"), ("pepper", "vegetable"), _FRUIT, ("fruit",)
+        food.pepper,
+        ("red", "green", "yellow", "orange"),
+        ("pepper", "vegetable"),
+        _FRUIT,
+        ("fruit",),
+        shades={
+            "red": (200, 35, 30),
+            "green": (50, 130, 50),
+            "yellow": (240, 195, 40),
+            "orange": (240, 130, 30),
+        },
     ),
-    "mushroom": Kind(food.mushroom, ("brown", "white", "red", "beige"), (), _FRUIT, ("fruit",)),
-    "egg": Kind(food.egg, ("white", "beige", "brown"), (), _FRUIT, ("rough",)),
+    "mushroom": Kind(
+        food.mushroom,
+        ("brown", "white", "red", "beige"),
+        (),
+        _FRUIT,
+        ("fruit",),
+        shades={"brown": (150, 105, 75), "white": (235, 228, 215)},
+    ),
+    "egg": Kind(
+        food.egg,
+        ("white", "beige", "brown"),
+        (),
+        _FRUIT,
+        ("rough",),
+        shades={"white": (240, 235, 228), "brown": (185, 130, 90)},
+    ),
     "donut": Kind(
-        food.doughnut, ("pink", "brown", "white", "yellow", "blue"), ("doughnut",), _FRUIT, ("fruit",)
+        food.doughnut,
+        ("pink", "brown", "white", "yellow", "blue"),
+        ("doughnut",),
+        _FRUIT,
+        ("fruit",),
+        shades={"brown": (95, 55, 35), "pink": (240, 150, 185)},
     ),
-    "bread": Kind(food.bread, ("brown",), ("loaf", "loaf of bread"), _FRUIT, ("rough",)),
+    "bread": Kind(
+        food.bread,
+        ("brown",),
+        ("loaf", "loaf of bread"),
+        _FRUIT,
+        ("rough",),
+        shades={"brown": (165, 105, 55)},
+    ),
     # Toys and tools
     "ball": Kind(toys.ball, _BRIGHT, ("sphere",), (_G,), ("plastic", "rough"), True, weight=2),
     "block": Kind(

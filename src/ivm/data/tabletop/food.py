@@ -137,7 +137,7 @@ def strawberry(rng: RNG) -> list[Part]:
     r = rng.uniform(0.018, 0.022)
     profile = [(0, -1.45), (0.3, -1.25), (0.75, -0.45), (1, 0.3), (0.9, 0.75), (0.5, 1.0), (0, 1.0)]
     body = lathe([(x * r, z * r) for x, z in profile], 18)
-    whole = [(body, "main"), (_crown(1.02 * r, 1.0 * r, 6, 14.0), LEAF)]
+    whole: list[Part] = [(body, "main"), (_crown(1.02 * r, 1.0 * r, 6, 14.0), LEAF)]
     return [(mesh.turned("y", 105).moved(z=0.95 * r), paint) for mesh, paint in whole]
 
 

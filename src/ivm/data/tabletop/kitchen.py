@@ -99,7 +99,7 @@ def wine_glass(rng: RNG) -> list[Part]:
 
 
 def plate(rng: RNG) -> list[Part]:
-    radius, height, flat = rng.uniform(0.095, 0.13), rng.uniform(0.013, 0.022), rng.uniform(0.58, 0.7)
+    radius, height, flat = rng.uniform(0.095, 0.13), rng.uniform(0.018, 0.028), rng.uniform(0.55, 0.68)
     outer = [(0, 0), (radius * flat * 0.95, 0), (radius * flat, 0.003), (radius, height)]
     inner = [(radius - 0.002, height + 0.002), (radius * flat, 0.007), (0, 0.006)]
     dish = lathe([*outer, *inner], 36)

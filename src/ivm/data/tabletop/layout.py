@@ -16,7 +16,13 @@ from ivm.data.tabletop.library import Library
 from ivm.data.tabletop.paint import sample_colour
 from ivm.data.tabletop.spec import TabletopSpec
 
-__all__ = ["Arrangement", "Item", "arrange"]
+__all__ = ["LABEL_ANGLE", "TURNED", "Arrangement", "Item", "arrange"]
+
+TURNED = frozenset({"can", "bottle", "jar", "cup", "mug", "jug", "vase", "teapot", "bowl", "ball"})
+"""Kinds round which a texture runs."""
+
+LABEL_ANGLE = np.pi / 3
+"""Direction in which one of the three copies of a label on a turned thing looks, before it is placed."""
 
 CELL = 0.006  # metres
 HALF = 120  # cells from the middle of the map to its edge
@@ -125,11 +131,11 @@ class _Map:
         self.owners[cells[higher]] = owner
 
 
-def arrange(spec: TabletopSpec, library: Library, rng: RNG) -> Arrangement:
-    """Draw objects and put them on the table."""
-    choices = spec.choices()
+def arrange(spec: TabletopSpec, library: Library, azimuth: float, rng: RNG) -> Arrangement:
+    """Draw objects and put them on the table; most labels look towards `azimuth` (radians)."""
+    choices = spec.choices
     count = int(rng.integers(spec.objects[0], spec.objects[1] + 1))
-    radius = (0.08 + 0.085 * np.sqrt(count)) * rng.uniform(0.85, 1.15)
+    radius = (0.07 + 0.075 * np.sqrt(count)) * rng.uniform(0.85, 1.15)
     squash = rng.uniform(0.65, 1.0)
     ground = _Map()
     items: list[Item] = []
@@ -138,7 +144,7 @@ def arrange(spec: TabletopSpec, library: Library, rng: RNG) -> Arrangement:
         kind = KINDS[look.name]
         specimen = library.specimens[look.specimen]
         for _ in range(2):  # a second orientation, if the first finds no room
-            turn, lying = _turn(rng, kind.lying)
+            turn, lying = _turn(rng, kind.lying, _facing(look, library, azimuth, rng))
             matrix = turn * look.scale
             points = specimen.points @ matrix.T
             lift = float(points[:, 2].min())
@@ -207,7 +213,7 @@ def _draw_look(
         colour = choices[name][rng.integers(len(choices[name]))]
     finish = kind.finish[0] if rng.random() < 0.7 else kind.finish[rng.integers(len(kind.finish))]
     texture = _draw_texture(spec, library, name, colour, finish, rng)
-    rgb = sample_colour(colour, rng)
+    rgb = sample_colour(colour, rng, kind.shades.get(colour))
     if texture >= 0 and library.textures[texture].role in ("pattern", "label"):
         rgb = np.ones(3, np.float32)  # the texture has the colour already
     accent = sample_colour(("white", "black", "silver", colour, "grey", "red", "blue")[rng.integers(7)], rng)
@@ -244,8 +250,15 @@ def _fitting(library: Library, role: str, colour: str, style: str | None) -> lis
     ]
 
 
-def _turn(rng: RNG, lying: float) -> tuple[np.ndarray, bool]:
-    angle = rng.uniform(0, 2 * np.pi)
+def _facing(look: _Look, library: Library, azimuth: float, rng: RNG) -> float:
+    """The angle about the vertical: any, but labels are rather turned to whoever looks."""
+    labelled = look.texture >= 0 and library.textures[look.texture].role == "label"
+    if labelled and look.name in TURNED and rng.random() < 0.8:
+        return azimuth - LABEL_ANGLE + rng.normal(0, 0.2)
+    return rng.uniform(0, 2 * np.pi)
+
+
+def _turn(rng: RNG, lying: float, angle: float) -> tuple[np.ndarray, bool]:
     c, s = np.cos(angle), np.sin(angle)
     about_z = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
     if rng.random() < lying:
@@ -289,10 +302,12 @@ def _find_support(
     if bearer.name == look.name and not hollow:
         spread = 0.004  # stacks are straight
     else:
-        spread = max(bearer_width(bearer, library) - 0.03, 0.004)
+        spread = max(_bearer_width(bearer, library) - 0.03, 0.004)
     rim = bearer.position[2] + library.specimens[bearer.specimen].extent[2] * np.linalg.norm(
         bearer.matrix[:, 2]
     )
+    if not hollow and foot.reach * CELL > 1.4 * _bearer_width(bearer, library):
+        return None  # it might balance there, but nobody puts it so
     best: _Place | None = None
     for _ in range(8):
         x, y = bearer.position[:2] + rng.uniform(-spread, spread, 2) - foot.middle * 0.5
@@ -321,7 +336,7 @@ def _find_support(
     return best
 
 
-def bearer_width(bearer: Item, library: Library) -> float:
+def _bearer_width(bearer: Item, library: Library) -> float:
     """Half the smaller width of the thing that carries, in metres."""
     specimen = library.specimens[bearer.specimen]
     return float(np.abs(specimen.extent[:2]).min() * np.linalg.norm(bearer.matrix[:, 0]))

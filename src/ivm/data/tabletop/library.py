@@ -52,9 +52,8 @@ _POINT_SPACING = 0.0045  # metres; finer than the layout's grid, so that no cell
 
 @dataclass(frozen=True, eq=False)
 class Specimen:
-    """One compiled object: its kind's name, its parts as (index of the mesh, paint), and points on its surface.
-
-    `points` is float32 [P, 3], about 4 mm apart; it stands on z = 0.
+    """One compiled object, standing on z = 0: its kind's name, its parts as (index of the mesh, paint), and
+    points on its surface, float32 [P, 3], about 4 mm apart.
     """
 
     name: str
@@ -115,7 +114,7 @@ def make_library(spec: TabletopSpec, seed: int, block: int, per_kind: int = 2) -
     meshes: list[Mesh] = [*_furniture().values()]
     furniture = {name: i for i, name in enumerate(_furniture())}
     specimens = []
-    for name in spec.choices():
+    for name in spec.choices:
         for _ in range(per_kind):
             parts = KINDS[name].build(rng)
             low = min(float(mesh.vertices[:, 2].min()) for mesh, _ in parts)
@@ -146,10 +145,11 @@ def _grid(cells: int) -> Mesh:
     a = i * (cells + 1) + j
     b, c, d = a + 1, a + cells + 1, a + cells + 2
     faces = np.concatenate([np.stack([a, b, d], 1), np.stack([a, d, c], 1)]).astype(np.int32)
-    uv = np.float32(np.column_stack([x, y]) + 0.5)
-    top = Mesh(np.float32(np.column_stack([x, y, 0 * x])), faces, uv)
-    corners = np.float32([[-0.5, -0.5, -1e-3], [0.5, -0.5, -1e-3], [0.5, 0.5, -1e-3], [-0.5, 0.5, -1e-3]])
-    under = Mesh(corners, np.int32([[0, 2, 1], [0, 3, 2]]), np.float32([[0, 0], [1, 0], [1, 1], [0, 1]]))
+    square = np.column_stack([x, y]).astype(np.float32)
+    top = Mesh(np.column_stack([square, np.zeros(len(x), np.float32)]), faces, square + np.float32(0.5))
+    ends = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]], np.float32)
+    deep = np.column_stack([ends, np.full(4, -1e-3, np.float32)])
+    under = Mesh(deep, np.array([[0, 2, 1], [0, 3, 2]], np.int32), ends + np.float32(0.5))
     return join(top, under)
 
 
@@ -163,20 +163,18 @@ def _surface_points(mesh: Mesh) -> np.ndarray:
     s, t = (0.5 + n * 0.7548776662) % 1, (0.5 + n * 0.5698402910) % 1  # the R2 low-discrepancy sequence
     flip = s + t > 1
     s, t = np.where(flip, 1 - s, s)[:, None], np.where(flip, 1 - t, t)[:, None]
-    return np.float32(a[face] + s * (b - a)[face] + t * (c - a)[face])
+    return (a[face] + s * (b - a)[face] + t * (c - a)[face]).astype(np.float32)
 
 
 def _textures(spec: TabletopSpec, rng: np.random.Generator) -> list[Texture]:
-    textures = [Texture(surface_texture(rng), "surface") for _ in range(10)]
+    textures = [Texture(surface_texture(rng), "surface") for _ in range(14)]
     if spec.photos:
         textures += [Texture(patch, "surface") for patch in _photo_patches(Path(spec.photos), rng, 6)]
     for material, function in TINTS.items():
         for _ in range(2):
-            grey = np.uint8(np.clip(function(rng, 64), 0, 1) * 255)
+            grey = (np.clip(function(rng, 64), 0, 1) * 255).astype(np.uint8)
             textures.append(Texture(np.repeat(grey[..., None], 3, axis=2), "tint", material=material))
-    colours = sorted(
-        {colour for colours in spec.choices().values() for colour in colours} - {"silver", "gold"}
-    )
+    colours = sorted({colour for colours in spec.choices.values() for colour in colours} - {"silver", "gold"})
     if not colours:
         return textures
     for k in range(15):
@@ -185,7 +183,7 @@ def _textures(spec: TabletopSpec, rng: np.random.Generator) -> list[Texture]:
         other = _contrast(rgb, rng)
         pattern = PATTERNS[k % len(PATTERNS)]
         textures.append(Texture(pattern_texture(pattern, rgb, other, rng), "pattern", pattern, colour))
-    for k in range(15):
+    for k in range(27):
         colour = colours[rng.integers(len(colours))]
         rgb = sample_colour(colour, rng)
         text = (LABELS, tuple(_LETTERS), _TITLES)[k % 3]

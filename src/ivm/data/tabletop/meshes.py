@@ -5,10 +5,11 @@ Metres, z up, faces counter-clockwise seen from outside. Pure numpy; nothing her
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 __all__ = ["Mesh", "box", "extrude", "join", "lathe", "sphere", "triangulate", "tube"]
 
@@ -22,11 +23,11 @@ class Mesh:
     uv: np.ndarray
 
     def moved(self, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Mesh:
-        return Mesh(self.vertices + np.float32([x, y, z]), self.faces, self.uv)
+        return Mesh(self.vertices + np.array([x, y, z], np.float32), self.faces, self.uv)
 
     def scaled(self, x: float, y: float | None = None, z: float | None = None) -> Mesh:
         """Scaled by positive factors about the origin; one factor scales alike along all axes."""
-        factors = np.float32([x, x if y is None else y, x if z is None else z])
+        factors = np.array([x, x if y is None else y, x if z is None else z], np.float32)
         return Mesh(self.vertices * factors, self.faces, self.uv)
 
     def turned(self, axis: str, degrees: float) -> Mesh:
@@ -38,11 +39,15 @@ class Mesh:
             "y": [[c, 0, s], [0, 1, 0], [-s, 0, c]],
             "z": [[c, -s, 0], [s, c, 0], [0, 0, 1]],
         }[axis]
-        return Mesh(self.vertices @ np.float32(rotation).T, self.faces, self.uv)
+        return Mesh(self.vertices @ np.array(rotation, np.float32).T, self.faces, self.uv)
 
-    def bent(self, function) -> Mesh:
+    def bent(self, function: Callable[[np.ndarray], np.ndarray]) -> Mesh:
         """Every vertex moved by `function(vertices [V, 3]) -> vertices [V, 3]`, which must not fold it."""
-        return Mesh(np.float32(function(self.vertices.astype(np.float64))), self.faces, self.uv)
+        return _mesh(function(self.vertices.astype(np.float64)), self.faces, self.uv)
+
+
+def _mesh(vertices: np.ndarray, faces: np.ndarray, uv: np.ndarray) -> Mesh:
+    return Mesh(vertices.astype(np.float32), faces.astype(np.int32), uv.astype(np.float32))
 
 
 def join(*meshes: Mesh) -> Mesh:
@@ -57,7 +62,7 @@ def join(*meshes: Mesh) -> Mesh:
     )
 
 
-def lathe(profile: Sequence[tuple[float, float]], segments: int = 28) -> Mesh:
+def lathe(profile: ArrayLike, segments: int = 28) -> Mesh:
     """The profile [(radius, z), ...] turned about the z axis.
 
     The profile runs counter-clockwise in the (radius, z) half plane: from the axis at the bottom, outward,
@@ -76,7 +81,7 @@ def lathe(profile: Sequence[tuple[float, float]], segments: int = 28) -> Mesh:
     vertices[..., 2] = points[:, 1:]
     uv = np.stack(np.broadcast_arrays(u[None, :], v[:, None]), axis=-1)
     faces = _grid_faces(rows, columns, np.abs(points[:, 0]) < 1e-9)
-    return Mesh(np.float32(vertices.reshape(-1, 3)), faces, np.float32(uv.reshape(-1, 2)))
+    return _mesh(vertices.reshape(-1, 3), faces, uv.reshape(-1, 2))
 
 
 def _grid_faces(rows: int, columns: int, pole: np.ndarray) -> np.ndarray:
@@ -95,12 +100,12 @@ def sphere(radius: float, segments: int = 20, rings: int = 12) -> Mesh:
     angle = np.linspace(-np.pi / 2, np.pi / 2, rings + 1)
     profile = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
     profile[[0, -1], 0] = 0.0
-    return lathe([tuple(point) for point in profile], segments)
+    return lathe(profile, segments)
 
 
 def tube(
-    path: Sequence[Sequence[float]],
-    radius: float | Sequence[float],
+    path: ArrayLike,
+    radius: ArrayLike,
     segments: int = 10,
     squash: float = 1.0,
 ) -> Mesh:
@@ -133,10 +138,10 @@ def tube(
     pole = np.zeros(rows, bool)
     pole[[0, -1]] = True
     faces = _grid_faces(rows, segments + 1, pole)[:, ::-1]
-    return Mesh(np.float32(grid.reshape(-1, 3)), faces, np.float32(uv.reshape(-1, 2)))
+    return _mesh(grid.reshape(-1, 3), faces, uv.reshape(-1, 2))
 
 
-def extrude(outline: Sequence[tuple[float, float]], height: float, bevel: float = 0.0) -> Mesh:
+def extrude(outline: ArrayLike, height: float, bevel: float = 0.0) -> Mesh:
     """The polygon `outline` [(x, y), ...] (counter-clockwise, simple) raised from z 0 to `height`.
 
     Args:
@@ -157,16 +162,16 @@ def extrude(outline: Sequence[tuple[float, float]], height: float, bevel: float 
     along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points[closed], axis=0), axis=1))])
     u, v = along / along[-1], np.linspace(0, 1, len(levels))
     side_uv = np.stack(np.broadcast_arrays(u[None, :], v[:, None]), axis=-1)
-    sides = Mesh(
-        np.float32(rows.reshape(-1, 3)),
+    sides = _mesh(
+        rows.reshape(-1, 3),
         _grid_faces(len(levels), count + 1, np.zeros(len(levels), bool)),
-        np.float32(side_uv.reshape(-1, 2)),
+        side_uv.reshape(-1, 2),
     )
     flat = triangulate(levels[0][0])
     low, span = points.min(axis=0), np.ptp(points, axis=0).max()
-    cap_uv = np.float32((points - low) / span)
-    top = Mesh(np.float32(np.column_stack([levels[-1][0], np.full(count, height)])), flat, cap_uv)
-    bottom = Mesh(np.float32(np.column_stack([levels[0][0], np.zeros(count)])), flat[:, ::-1], cap_uv)
+    cap_uv = (points - low) / span
+    top = _mesh(np.column_stack([levels[-1][0], np.full(count, height)]), flat, cap_uv)
+    bottom = _mesh(np.column_stack([levels[0][0], np.zeros(count)]), flat[:, ::-1], cap_uv)
     return join(sides, top, bottom)
 
 
@@ -194,7 +199,7 @@ def triangulate(polygon: np.ndarray) -> np.ndarray:
                 break
         else:  # only flat corners are left
             left.pop(0)
-    faces.append(tuple(left))
+    faces.append((left[0], left[1], left[2]))
     return np.array(faces, np.int32)
 
 
@@ -215,7 +220,7 @@ def box(x: float, y: float, z: float, bevel: float = 0.0) -> Mesh:
             faces = np.array([[0, 1, 2], [0, 2, 3]])
             mirrored = outward < 0  # else a text on this face would be read from behind
             uv = (corners * (-1 if mirrored else 1, 1) + 1) / 2
-            parts.append(Mesh(np.float32(vertices), faces[:, ::-1] if mirrored else faces, np.float32(uv)))
+            parts.append(_mesh(vertices, faces[:, ::-1] if mirrored else faces, uv))
     if b > 0:
         parts.append(_bevels(half, b))
     return join(*parts).moved(z=z / 2)
@@ -223,7 +228,8 @@ def box(x: float, y: float, z: float, bevel: float = 0.0) -> Mesh:
 
 def _bevels(half: np.ndarray, b: float) -> Mesh:
     """The twelve cut edges and eight cut corners of a box."""
-    vertices, faces = [], []
+    vertices: list[np.ndarray] = []
+    faces: list[list[int]] = []
 
     def add(points: list[np.ndarray]) -> None:
         start = len(vertices)
@@ -253,4 +259,4 @@ def _bevels(half: np.ndarray, b: float) -> Mesh:
             for sz in (-1, 1):
                 add([corner((sx, sy, sz), out) for out in range(3)])
     points = np.array(vertices)
-    return Mesh(np.float32(points), np.array(faces, np.int32), np.full((len(points), 2), 0.02, np.float32))
+    return _mesh(points, np.array(faces), np.full((len(points), 2), 0.02))

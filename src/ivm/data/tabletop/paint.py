@@ -34,9 +34,9 @@ COLOUR_NAMES = tuple(_ALL)
 RNG = np.random.Generator
 
 
-def sample_colour(name: str, rng: RNG) -> np.ndarray:
-    """float32 [3] sRGB in [0, 1]: one shade that people call `name`."""
-    examples = np.array(_ALL[name], np.float64)
+def sample_colour(name: str, rng: RNG, shade: tuple[int, int, int] | None = None) -> np.ndarray:
+    """float32 [3] sRGB in [0, 1]: one shade that people call `name`, or one close to `shade` (0-255)."""
+    examples = np.array(_ALL[name] if shade is None else (shade,), np.float64)
     weights = rng.dirichlet(np.full(len(examples), 0.35))  # mostly near one example, sometimes between two
     rgb = weights @ examples / 255.0
     spread = 0.012 if name in ("black", "white") else 0.03
@@ -62,8 +62,8 @@ def _noise(rng: RNG, size: int, cells: tuple[int, int]) -> np.ndarray:
 
 
 def _fractal(rng: RNG, size: int, first: int = 4, octaves: int = 4) -> np.ndarray:
-    total = sum(_noise(rng, size, (first << o, first << o)) * 0.5**o for o in range(octaves))
-    return total / sum(0.5**o for o in range(octaves))
+    layers = [_noise(rng, size, (first << o, first << o)) * 0.5**o for o in range(octaves)]
+    return np.sum(layers, axis=0) / sum(0.5**o for o in range(octaves))
 
 
 def _grain(rng: RNG, size: int, stretch: int = 16) -> np.ndarray:
@@ -75,7 +75,7 @@ def _grain(rng: RNG, size: int, stretch: int = 16) -> np.ndarray:
 
 
 def _mix(t: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.uint8(np.clip(a + t[..., None] * (b - a), 0, 1) * 255)
+    return (np.clip(a + t[..., None] * (b - a), 0, 1) * 255).astype(np.uint8)
 
 
 def _wood(rng: RNG, size: int) -> np.ndarray:

@@ -23,9 +23,9 @@ def spatial_relations(
 ) -> tuple[Relation, ...]:
     """Every relation among the nameable things.
 
-    "on" and "in" come from the contacts; "near" and "nearest" from distances in space; "behind" and "in front
-    of" from the distance to the camera along the table, given only where the camera looks along it; "left of",
-    "right of", "above" and "below" from the picture.
+    "on" and "in" come from the contacts; "near" and "nearest" from distances in space; "behind" and
+    "in front of" from the distance to the camera along the table, given only where the camera looks along
+    it; "left of", "right of", "above" and "below" from the picture.
 
     Args:
         items: all items of the arrangement.

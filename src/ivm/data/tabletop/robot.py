@@ -1,4 +1,4 @@
-"""A simple arm with a two-finger gripper: joint angles from where the finger tips should be, and its parts."""
+"""A simple arm with a two-finger gripper: its parts, from where the finger tips should be."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from ivm.data.tabletop.paint import sample_colour
 from ivm.data.tabletop.stage import Drawing
 
-__all__ = ["Arm", "draw_arm", "sample_arm"]
+__all__ = ["Arm", "draw_arm", "joints", "sample_arm"]
 
 RNG = np.random.Generator
 
@@ -65,10 +65,14 @@ def sample_arm(tip: np.ndarray, away: float, rng: RNG) -> Arm:
     )
 
 
+def _up(metres: float) -> np.ndarray:
+    return np.array([0.0, 0.0, metres])
+
+
 def joints(arm: Arm) -> np.ndarray:
     """float [3, 3]: shoulder, elbow and wrist, the elbow up."""
     shoulder = np.array([*arm.base, _SHOULDER])
-    wrist = arm.tip + [0, 0, _HAND]
+    wrist = arm.tip + _up(_HAND)
     upper, fore = arm.links
     line = wrist - shoulder
     distance = min(float(np.linalg.norm(line)), 0.999 * (upper + fore))
@@ -101,7 +105,7 @@ def draw_arm(drawing: Drawing, arm: Arm, arm_owner: int, gripper_owner: int) -> 
 
     foot = np.array([*arm.base, 0.0])
     drawing.primitive(
-        arm_owner, "cylinder", (2.2 * r, 0.02, 0), foot + [0, 0, 0.02], upright, arm.joint, "plastic"
+        arm_owner, "cylinder", (2.2 * r, 0.02, 0), foot + _up(0.02), upright, arm.joint, "plastic"
     )
     bar(foot, shoulder, 1.35 * r, arm.body)
     bar(shoulder, elbow, r, arm.body)
@@ -115,9 +119,9 @@ def draw_arm(drawing: Drawing, arm: Arm, arm_owner: int, gripper_owner: int) -> 
         drawing.primitive(arm_owner, "cylinder", size, point, axle, arm.joint, "plastic")
     c, s = np.cos(arm.turn), np.sin(arm.turn)
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
-    flange = (wrist + arm.tip + [0, 0, 0.085]) / 2
+    flange = (wrist + arm.tip + _up(0.085)) / 2
     drawing.primitive(gripper_owner, "cylinder", (0.6 * r, 0.03, 0), flange, upright, arm.body, "plastic")
-    hand = arm.tip + [0, 0, 0.075]
+    hand = arm.tip + _up(0.075)
     drawing.primitive(gripper_owner, "box", (0.055, 0.018, 0.016), hand, turn, arm.joint, "plastic")
     for side in (-1, 1):
         finger = arm.tip + turn @ [side * (arm.opening / 2 + 0.005), 0, 0.03]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 
 from ivm.data.scene import Scene, Thing
 from ivm.data.tabletop.catalogue import KINDS
-from ivm.data.tabletop.layout import Arrangement, Item, arrange
+from ivm.data.tabletop.layout import LABEL_ANGLE, TURNED, Arrangement, Item, arrange
 from ivm.data.tabletop.library import Library, make_library
 from ivm.data.tabletop.relations import spatial_relations
 from ivm.data.tabletop.robot import Arm, draw_arm, sample_arm
@@ -24,7 +25,9 @@ RNG = np.random.Generator
 # Owners of pixels that are not items; items count from 0.
 _TABLE, _FLOOR, _WALL, _ARM, _GRIPPER, _MAT = range(1000, 1006)
 
-_BACKGROUND = {
+_ATTEMPTS = 6
+
+_BACKGROUND: dict[int, tuple[str, tuple[str, ...], frozenset[str]]] = {
     _TABLE: ("table", ("desk", "tabletop"), frozenset({"surface"})),
     _FLOOR: ("floor", ("ground",), frozenset()),
     _WALL: ("wall", (), frozenset()),
@@ -103,13 +106,21 @@ class Studio:
         library, stage = self._load(index // self.spec.block)
         rng = np.random.default_rng([self.seed, index, 0x5CE4E])
         view = self.spec.views[rng.integers(len(self.spec.views))]
-        arrangement = arrange(self.spec, library, rng)
+        for _ in range(_ATTEMPTS):  # a camera at the wrist may see nothing but the table
+            scene = self._attempt(library, stage, view, index, rng)
+            if sum(thing.is_thing for thing in scene.things) >= min(2, self.spec.objects[0]):
+                break
+        return scene
+
+    def _attempt(self, library: Library, stage: Stage, view: str, index: int, rng: RNG) -> Scene:
+        azimuth = rng.uniform(0, 2 * np.pi)  # where the viewer stands
+        arrangement = arrange(self.spec, library, azimuth, rng)
         arm = _draw_arm_pose(self.spec, view, arrangement, rng)
-        camera = _draw_camera(view, arrangement, arm, rng)
+        camera = _draw_camera(view, azimuth, arrangement, arm, rng)
         if arm is not None and view != "wrist":
             arm = _stand_away(arm, camera, rng)
         drawing = Drawing()
-        _draw_room(drawing, library, arrangement, rng)
+        _draw_room(drawing, library, rng)
         _draw_items(drawing, library, arrangement.items)
         if arm is not None:
             draw_arm(drawing, arm, _ARM, _GRIPPER)
@@ -117,17 +128,20 @@ class Studio:
         image, owners = stage.draw(drawing, camera, lights, ambient)
         things, shown, table = _describe(self.spec, library, arrangement, owners, camera)
         relations = spatial_relations(arrangement.items, things, shown, camera, table)
+        hidden = {
+            item.name for i, item in enumerate(arrangement.items) if i not in shown and (owners == i).any()
+        }  # in the picture, but too little of it to be asked for, or to be called absent
         provenance = {"maker": "tabletop", "seed": self.seed, "index": index, "spec": _changes(self.spec)}
-        return Scene(image, tuple(things), relations, view, provenance)
+        return Scene(image, tuple(things), relations, view, frozenset(KINDS) - hidden, provenance)
 
 
-def _changes(spec: TabletopSpec) -> dict:
+def _changes(spec: TabletopSpec) -> dict[str, Any]:
     """What differs from the default spec, as plain JSON values."""
     default = asdict(TabletopSpec())
     return {name: value for name, value in spec.to_json().items() if value != _plain(default[name])}
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, tuple) else value
 
 
@@ -142,24 +156,25 @@ def _look_at(position: np.ndarray, target: np.ndarray, roll: float = 0.0) -> np.
     return np.column_stack([c * right + s * up, -s * right + c * up, back])
 
 
-def _draw_camera(view: str, arrangement: Arrangement, arm: Arm | None, rng: RNG) -> Camera:
+def _draw_camera(view: str, azimuth: float, arrangement: Arrangement, arm: Arm | None, rng: RNG) -> Camera:
     items = arrangement.items
     centres = np.array([item.centre for item in items]) if items else np.zeros((1, 3))
     middle = (centres.min(axis=0) + centres.max(axis=0)) / 2
     sizes = np.array([item.extent for item in items]) if items else np.array([0.1])
     radius = float((np.linalg.norm(centres[:, :2] - middle[:2], axis=1) + sizes).max())
-    azimuth = rng.uniform(0, 2 * np.pi)
     toward = np.array([np.cos(azimuth), np.sin(azimuth)])
     if view == "wrist":
-        tip = arm.tip if arm is not None else np.array([*middle[:2], rng.uniform(0.10, 0.22)])
+        tip = arm.tip if arm is not None else np.array([*middle[:2], rng.uniform(0.06, 0.2)])
         if arm is not None:  # the camera sits on the gripper's flat side
             toward = np.array([-np.sin(arm.turn), np.cos(arm.turn)]) * (1 if rng.random() < 0.5 else -1)
-        position = np.append(tip[:2] + toward * rng.uniform(0.05, 0.09), tip[2] + rng.uniform(0.15, 0.26))
-        target = np.append(tip[:2] - toward * rng.uniform(0.0, 0.06), 0.0)
-        return Camera(position, _look_at(position, target, rng.normal(0, 0.06)), rng.uniform(58, 78))
+        position = np.append(tip[:2] + toward * rng.uniform(0.09, 0.14), tip[2] + rng.uniform(0.11, 0.2))
+        tilt = np.deg2rad(rng.uniform(4, 24))
+        target = np.append(position[:2] - toward * position[2] * np.tan(tilt), 0.0)
+        roll = rng.normal(0, 0.05) + (np.pi if rng.random() < 0.5 else 0.0)  # fingers at the top or bottom
+        return Camera(position, _look_at(position, target, roll), rng.uniform(55, 76))
     fovy = rng.uniform(28, 58)
     high = np.deg2rad(rng.uniform(74, 88) if view == "top" else rng.uniform(17, 58))
-    far = (radius + 0.03) * rng.uniform(0.82, 1.3) / np.tan(np.deg2rad(fovy / 2))
+    far = (radius + 0.03) * rng.uniform(0.72, 1.12) / np.tan(np.deg2rad(fovy / 2))
     far = float(np.clip(far, 0.4, 1.9))
     target = np.array([*middle[:2], 0.03]) + np.append(rng.normal(0, 0.12 * radius, 2), 0)
     position = target + far * np.array([*(toward * np.cos(high)), np.sin(high)])
@@ -180,8 +195,6 @@ def _draw_arm_pose(spec: TabletopSpec, view: str, arrangement: Arrangement, rng:
 
 def _stand_away(arm: Arm, camera: Camera, rng: RNG) -> Arm:
     """The arm turned about its gripper so that it does not come from the camera's side."""
-    from dataclasses import replace
-
     ahead = np.arctan2(*(arm.tip - camera.position)[[1, 0]])
     angle = ahead + rng.uniform(-1.9, 1.9)
     run = float(np.linalg.norm(arm.base - arm.tip[:2]))
@@ -191,9 +204,9 @@ def _stand_away(arm: Arm, camera: Camera, rng: RNG) -> Arm:
 def _draw_lights(rng: RNG) -> tuple[list[Light], np.ndarray]:
     """One to three lights that together leave colours what they are called."""
     tint = 1 + rng.normal(0, 0.025, 3)
-    ambient = rng.uniform(0.34, 0.50) * tint
+    ambient = rng.uniform(0.36, 0.5) * tint
     count = int(rng.integers(1, 4))
-    total = rng.uniform(0.52, 0.72)
+    total = rng.uniform(0.47, 0.62)
     shares = rng.dirichlet(np.full(count, 1.5)) if count > 1 else np.ones(1)
     shares = np.sort(shares)[::-1]
     lights = []
@@ -206,18 +219,18 @@ def _draw_lights(rng: RNG) -> tuple[list[Light], np.ndarray]:
     return lights, ambient
 
 
-def _draw_room(drawing: Drawing, library: Library, arrangement: Arrangement, rng: RNG) -> None:
+def _draw_room(drawing: Drawing, library: Library, rng: RNG) -> None:
     surfaces = library.by_role["surface"]
 
     def surface() -> tuple[np.ndarray, int]:
         """Tint and texture of one surface; a fifth are plain."""
         if rng.random() < 0.2:
             grey = rng.uniform(0.25, 0.95)
-            return np.clip(grey + rng.normal(0, 0.06, 3), 0.08, 1), -1
-        return np.full(3, rng.uniform(0.8, 1.0)), surfaces[rng.integers(len(surfaces))]
+            return np.clip(grey + rng.normal(0, 0.06, 3), 0.08, 0.95), -1
+        return np.full(3, rng.uniform(0.75, 0.98)), surfaces[rng.integers(len(surfaces))]
 
     sheet, slab = library.furniture["sheet"], library.furniture["slab"]
-    finish = ("wood", "rough", "plastic")[rng.integers(3)]
+    finish = ("wood", "rough", "varnish")[rng.integers(3)]
     rgb, texture = surface()
     round_table = rng.random() < 0.2
     size = rng.uniform(1.3, 1.9, 2) if not round_table else np.full(2, rng.uniform(1.4, 1.8))
@@ -246,8 +259,8 @@ def _draw_room(drawing: Drawing, library: Library, arrangement: Arrangement, rng
         mesh = library.furniture["disc"] if round_mat else sheet
         drawing.mesh(_MAT, mesh, place, matrix, mat_rgb, "rough", mat_texture, (2.0, 2.0))
     rgb, texture = surface()
-    floor = np.array([7.0, 7.0, 1.0])
-    repeat = 7.0 / rng.uniform(0.6, 2.0)
+    floor = np.array([10.0, 10.0, 1.0])  # also under corners that stand askew
+    repeat = 10.0 / rng.uniform(0.6, 2.0)
     drawing.mesh(
         _FLOOR, sheet, np.array([0, 0, -0.75]), np.diag(floor), rgb, "rough", texture, (repeat, repeat)
     )
@@ -260,7 +273,7 @@ def _draw_room(drawing: Drawing, library: Library, arrangement: Arrangement, rng
         across = np.array([inward[1], -inward[0], 0.0])
         matrix = np.column_stack([across * 7.0, np.array([0, 0, 3.2]), np.cross(across, [0, 0, 1.0])])
         far = -inward * rng.uniform(2.2, 3.3) + [0, 0, 0.85]
-        drawing.mesh(_WALL, sheet, far, matrix, rgb, "rough", texture, (repeat, repeat / 2))
+        drawing.mesh(_WALL, sheet, far, matrix, rgb, "wall", texture, (repeat, repeat / 2))
 
 
 def _draw_items(drawing: Drawing, library: Library, items: tuple[Item, ...]) -> None:
@@ -279,16 +292,7 @@ def _draw_items(drawing: Drawing, library: Library, items: tuple[Item, ...]) -> 
 
 
 # How often a texture runs round and along: turned things stretch it too far otherwise.
-_TURNED = {"label": (2.0, 1.0), "pattern": (2.0, 1.0)}
-_REPEATS = {
-    name: _TURNED for name in ("can", "bottle", "jar", "cup", "mug", "jug", "vase", "teapot", "bowl", "ball")
-}
-
-
-@dataclass(frozen=True)
-class _Seen:
-    area: int
-    share: float  # of its outline within and beyond the frame
+_REPEATS = {name: {"label": (3.0, 1.0), "pattern": (2.0, 1.0)} for name in TURNED}
 
 
 def _describe(
@@ -312,9 +316,9 @@ def _describe(
         material = item.finish if item.finish in ("wood", "wicker") else None
         if item.finish == "metal" and item.colour in ("silver", "gold"):
             material = "metal"
-        text = (
-            texture.text if texture is not None and areas[i] >= _READABLE * (spec.size / 256) ** 2 else None
-        )
+        text = texture.text if texture is not None else None
+        if text is not None and not _legible(item, text, areas[i] * (256 / spec.size) ** 2, camera):
+            text = None
         affordances = frozenset(kind.affordances) | ({"readable"} if text else frozenset())
         things.append(
             Thing(
@@ -340,8 +344,23 @@ def _describe(
     return things, shown, table
 
 
+def _legible(item: Item, text: str, area: float, camera: Camera) -> bool:
+    """Whether a label shows and is large enough; `area` is in visible pixels of a picture of 256."""
+    if area < (_READABLE if len(text) > 1 else _READABLE / 3):
+        return False
+    if item.name not in TURNED:
+        return True  # boxes have it on every face
+    toward = camera.position - item.centre
+    upright = item.matrix[2, 2] > 0.9 * np.linalg.norm(item.matrix[:, 2])
+    if not upright or toward[2] > 1.5 * np.linalg.norm(toward[:2]):
+        return False
+    heading = np.arctan2(item.matrix[1, 0], item.matrix[0, 0]) + LABEL_ANGLE
+    off = (np.arctan2(toward[1], toward[0]) - heading + np.pi / 3) % (2 * np.pi / 3) - np.pi / 3
+    return bool(abs(off) < np.deg2rad(26))
+
+
 _MIN_SHARE = 0.22
-_READABLE = 700  # visible pixels at size 256 from which a label's word can be read
+_READABLE = 1500  # visible pixels at size 256 from which a label's word can be read; a third for a letter
 
 
 def _outline(item: Item, library: Library, camera: Camera, size: int) -> float:

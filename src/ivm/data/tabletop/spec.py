@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any
 
 from ivm.data.tabletop.catalogue import KINDS
@@ -37,7 +38,7 @@ class TabletopSpec:
         twins: share of objects that repeat the shape of one already there in another colour, in [0, 1].
         patterns: share of things with a pattern, among those that may have one, in [0, 1].
         labels: share of things with a text, among those that may have one, in [0, 1].
-        min_pixels: things with fewer visible pixels at size 256 (scaled by area for other sizes) are not named.
+        min_pixels: things with fewer visible pixels at size 256 (scaled by area otherwise) are not named.
         photos: folder of pictures whose patches become textures of tables, floors, walls and screens; none if
             empty. Scenes then depend on its pictures too.
         block: scenes that share one compiled set of specimens and textures; part of what defines the scenes.
@@ -62,7 +63,7 @@ class TabletopSpec:
     labels: float = 0.4
     min_pixels: int = 60
     photos: str = ""
-    block: int = 200
+    block: int = 400
 
     def __post_init__(self) -> None:
         for name in ("shapes", "colours", "views"):
@@ -94,12 +95,13 @@ class TabletopSpec:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise OptionError(f"tabletop {name} must be an integer of at least 1, but got {value!r}")
-        if not self.choices():
+        if not self.choices:
             raise OptionError("tabletop shapes, colours and exclude_pairs leave nothing to draw from")
         for shape, colour in self.only_pairs:
-            if colour not in self.choices().get(shape, ()):
+            if colour not in self.choices.get(shape, ()):
                 raise OptionError(f"tabletop only_pairs: a {colour} {shape} is excluded or never occurs")
 
+    @cached_property
     def choices(self) -> dict[str, tuple[str, ...]]:
         """Shape -> the colours it may have (repeated ones come more often), after every restriction."""
         excluded = set(self.exclude_pairs)

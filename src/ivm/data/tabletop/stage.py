@@ -25,14 +25,16 @@ SLOTS = 150
 
 MAX_LIGHTS = 3
 
-_FINISH = {  # (specular, shininess)
-    "ceramic": (0.55, 0.75),
-    "plastic": (0.35, 0.5),
-    "metal": (0.85, 0.8),
-    "wood": (0.08, 0.1),
-    "wicker": (0.05, 0.1),
-    "rough": (0.03, 0.05),
-    "fruit": (0.22, 0.35),
+_FINISH = {  # (specular, shininess, emission)
+    "ceramic": (0.55, 0.75, 0.0),
+    "plastic": (0.35, 0.5, 0.0),
+    "metal": (0.85, 0.8, 0.0),
+    "wood": (0.08, 0.1, 0.0),
+    "wicker": (0.05, 0.1, 0.0),
+    "rough": (0.03, 0.05, 0.0),
+    "fruit": (0.22, 0.35, 0.0),
+    "varnish": (0.14, 0.6, 0.0),
+    "wall": (0.0, 0.0, 0.3),  # walls stand edge-on to light from above, yet rooms are not dark
 }
 
 
@@ -67,7 +69,7 @@ class Drawing:
         self.rgb: list[Any] = []
         self.textures: list[int] = []
         self.repeats: list[tuple[float, float]] = []
-        self.finishes: list[tuple[float, float]] = []
+        self.finishes: list[tuple[float, float, float]] = []
 
     def mesh(
         self,
@@ -80,7 +82,7 @@ class Drawing:
         texture: int = -1,
         repeat: tuple[float, float] = (1.0, 1.0),
     ) -> None:
-        """Add a mesh of the library; `matrix` [3, 3] may turn and stretch it; `owner` is told by the labels."""
+        """Add a mesh of the library; `matrix` [3, 3] may turn and stretch it; `owner` is what labels tell."""
         self._add(owner, mesh, (0, 0, 0), position, matrix, rgb, finish, texture, repeat)
 
     def primitive(
@@ -97,7 +99,18 @@ class Drawing:
         code = {"sphere": 2, "capsule": 3, "cylinder": 5, "box": 6}[kind]
         self._add(owner, -1 - code, size, position, rotation, rgb, finish, -1, (1.0, 1.0))
 
-    def _add(self, owner, mesh, size, position, matrix, rgb, finish, texture, repeat) -> None:
+    def _add(
+        self,
+        owner: int,
+        mesh: int,
+        size: Any,
+        position: np.ndarray,
+        matrix: np.ndarray,
+        rgb: Any,
+        finish: str,
+        texture: int,
+        repeat: tuple[float, float],
+    ) -> None:
         self.meshes.append(mesh)
         self.sizes.append(size)
         self.poses.append((position, matrix))
@@ -143,7 +156,8 @@ class Stage:
     def __init__(self, library: Library, size: int, shadows: bool, smooth: bool) -> None:
         self._mujoco = mujoco = load_mujoco()
         self.size = size
-        self._context = self._gl = None
+        self._context: Any = None
+        self._gl: Any = None
         self.model = _compile(mujoco, library, size, shadows, smooth)
         self.data = mujoco.MjData(self.model)
         mujoco.mj_forward(self.model, self.data)
@@ -244,6 +258,7 @@ class Stage:
         model.mat_texrepeat[:n] = drawing.repeats
         finish = np.array(drawing.finishes)
         model.mat_specular[:n], model.mat_shininess[:n] = finish[:, 0], finish[:, 1]
+        model.mat_emission[:n] = finish[:, 2]
         data.cam_xpos[0] = camera.position
         data.cam_xmat[0] = camera.rotation.ravel()
         model.cam_fovy[0] = camera.fovy
@@ -303,7 +318,8 @@ def _compile(mujoco: Any, library: Library, size: int, shadows: bool, smooth: bo
     spec.worldbody.add_camera(name="camera", pos=[0, 0, 1])
     model = spec.compile()
     for texture, start in zip(library.textures, model.tex_adr, strict=True):
-        model.tex_data[start : start + texture.pixels.size] = texture.pixels.ravel()
+        # v grows upward, rows of a picture downward
+        model.tex_data[start : start + texture.pixels.size] = texture.pixels[::-1].ravel()
     return model
 
 
