@@ -98,6 +98,7 @@ class Reading:
         self.count = len(scene.things)
         self.height, self.width = scene.image.shape[:2]
         self.tabletop = scene.view in TABLETOP_VIEWS
+        self.complete = scene.vocabulary is None or self.tabletop  # "everything", "the object" can be said
         limit = _MIN_AREA * self.height * self.width
         self.visible = np.array([thing.area >= limit for thing in self.things], bool)
         self._nouns: dict[str, np.ndarray] = {}
@@ -139,7 +140,7 @@ class Reading:
         if word not in self._nouns:
             if word in GENERIC:
                 truth = np.array([1.0 if t.is_thing else 0.0 for t in self.things])
-                if self.scene.vocabulary is not None:
+                if not self.complete:
                     truth[:] = 0.5
             else:
                 truth = np.array([_called(t.name, t.synonyms, word) for t in self.things])
@@ -325,7 +326,7 @@ def corner_words(column: str, row: str, rng: np.random.Generator) -> str:
 
 def pick_noun(r: Reading, rng: np.random.Generator, i: int, generic: float = 0.0) -> str | None:
     """What to call thing `i`: mostly its name, sometimes a synonym or a more general noun, or "object"."""
-    if generic and r.scene.vocabulary is None and r.things[i].is_thing and rng.random() < generic:
+    if generic and r.complete and r.things[i].is_thing and rng.random() < generic:
         return GENERIC[int(rng.integers(len(GENERIC)))]
     nouns = r.nouns_of(i)
     if not nouns:

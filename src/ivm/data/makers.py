@@ -266,7 +266,7 @@ def group_relation(*relations: str) -> Maker:
             mark = _mark(ask, landmark)
             if not mark:
                 continue
-            if r.scene.vocabulary is None and ask.rng.random() < 0.6:
+            if r.complete and ask.rng.random() < 0.6:
                 noun, head = (
                     "object",
                     ask.one(("everything", "all the objects", "all the things", "whatever is")),
@@ -393,7 +393,7 @@ def what_is(ask: Asking) -> Draft | None:
     """ "what is on the plate?": the answer and what it is asked by."""
     r = ask.r
     pairs = sorted({(word, o) for _, word, o in r.scene.relations if word not in ("nearest", "near")})
-    if r.scene.vocabulary is not None:
+    if not r.complete:
         return None
     for k in ask.rng.permutation(len(pairs))[:6]:
         word, landmark = pairs[int(k)]
@@ -565,7 +565,7 @@ def collect(ask: Asking) -> Draft | None:
 def clear(ask: Asking) -> Draft | None:
     """ "take everything off the plate"."""
     r = ask.r
-    if r.scene.vocabulary is not None:
+    if not r.complete:
         return None
     pairs = sorted(
         {(word, o) for _, word, o in r.scene.relations if word in ("on", "in") and r.things[o].is_thing}
@@ -597,7 +597,7 @@ def something(affordance: str, *texts: str) -> Maker:
 
     def make(ask: Asking) -> Draft | None:
         r = ask.r
-        if r.scene.vocabulary is not None:
+        if not r.complete:
             return None
         targets = tuple(i for i, thing in enumerate(r.things) if affordance in thing.affordances)
         if not targets or not r.visible[list(targets)].all():
