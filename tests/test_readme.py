@@ -27,6 +27,8 @@ FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w+)[^\n]*\n(?P<body>.*?)^ *```",
     re.MULTILINE | re.DOTALL,
 )
+# Commands that install or call this test themselves: a fence with one of them runs its `ivm` lines only.
+SET_UP = ("make", "pip ", "apt-get ", "python3 -m venv", ".venv/", ".ci/", "git ", "docker ")
 SHELLS = {"sh", "bash", "shell", "console"}
 
 
@@ -46,7 +48,7 @@ class Snippet:
         text = self.body
         if self.language == "console":
             text = "\n".join(line[2:] for line in text.splitlines() if line.startswith(("$ ", "> ")))
-        joined = re.sub(r"\\\n\s*", " ", text)
+        joined = re.sub(r"\s*\\\n\s*", " ", text)
         bare = (re.sub(r"\s+#\s.*$", "", line).strip() for line in joined.splitlines())
         return [line for line in bare if line and not line.startswith("#")]
 
@@ -89,9 +91,11 @@ class Reader:
             code = "\n" * (snippet.line) + snippet.body
             exec(compile(code, str(ROOT / snippet.page), "exec"), self.names)
         elif snippet.language in SHELLS:
-            for command in snippet.commands():
-                if re.match(r"(\S+=\S+ )*ivm( |$)", command):
-                    self.shell(command)
+            commands = snippet.commands()
+            if any(command.startswith(SET_UP) for command in commands):
+                commands = [command for command in commands if command.startswith("ivm ")]
+            if commands:
+                self.shell("\n".join(commands))
 
     def shell(self, command: str) -> None:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
