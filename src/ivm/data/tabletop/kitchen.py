@@ -123,12 +123,11 @@ def bowl(rng: RNG) -> list[Part]:
 def pan(rng: RNG) -> list[Part]:
     radius, height = rng.uniform(0.085, 0.11), rng.uniform(0.032, 0.045)
     body = lathe(_vessel([(0, 0), (radius * 0.82, 0), (radius * 0.86, 0.004), (radius, height)], 0.004), 32)
-    inside = lathe([(0, 0.0045), (radius * 0.84, 0.0045), (radius * 0.84, 0.0055), (0, 0.0055)], 32)
     length = rng.uniform(0.11, 0.15)
     start = radius - 0.004
     path = [(start + t * length, 0, height - 0.008 + 0.02 * t) for t in np.linspace(0, 1, 7)]
     grip = tube(path, [0.007, 0.007, 0.009, 0.011, 0.012, 0.012, 0.009], 8, 0.6)
-    return [(body, "main"), (inside, (0.16, 0.16, 0.17)), (grip, BLACK if rng.random() < 0.6 else WOOD)]
+    return [(body, "main"), (grip, BLACK if rng.random() < 0.6 else WOOD)]
 
 
 def pot(rng: RNG) -> list[Part]:

@@ -140,7 +140,13 @@ def arrange(spec: TabletopSpec, library: Library, azimuth: float, rng: RNG) -> A
     ground = _Map()
     items: list[Item] = []
     for k in range(count):
-        look = _draw_look(spec, library, choices, items, rng, first=k == 0)
+        pile = bool(items) and rng.random() < spec.stacked
+        fits = (
+            max((_bearer_width(item, library) for item in items if _carries(item)), default=0.0)
+            if pile
+            else 0.0
+        )
+        look = _draw_look(spec, library, choices, items, fits, rng, first=k == 0)
         kind = KINDS[look.name]
         specimen = library.specimens[look.specimen]
         for _ in range(2):  # a second orientation, if the first finds no room
@@ -151,8 +157,11 @@ def arrange(spec: TabletopSpec, library: Library, azimuth: float, rng: RNG) -> A
             points[:, 2] -= lift
             foot = _Footprint(points)
             found = None
-            if items and not lying and rng.random() < spec.stacked:
-                found = _find_support(look, foot, points, items, library, ground, rng)
+            if pile and not lying:
+                for which in _bearers(items, look, rng):
+                    found = _find_support(which, look, foot, points, items, library, ground, rng)
+                    if found is not None:
+                        break
             if found is None:
                 found = _find_room(foot, ground, radius, squash, rng)
             if found is not None:
@@ -189,14 +198,16 @@ def _draw_look(
     library: Library,
     choices: dict[str, tuple[str, ...]],
     items: list[Item],
+    fits: float,
     rng: RNG,
     first: bool,
 ) -> _Look:
+    """What the next thing is; one of half width `fits` metres at most, if that is given and there is any."""
     colour = None
     scale = rng.uniform(0.85, 1.18)
     if first and spec.only_pairs:
         name, colour = spec.only_pairs[rng.integers(len(spec.only_pairs))]
-    elif items and rng.random() < spec.twins:
+    elif items and not fits and rng.random() < spec.twins:
         other = items[rng.integers(len(items))]
         name = other.name
         different = [c for c in choices[name] if c != other.colour]
@@ -207,6 +218,14 @@ def _draw_look(
     else:
         names = list(choices)
         weights = np.array([KINDS[n].weight for n in names])
+        if fits:
+            small = np.array([library.half_width[n] < fits for n in names])
+            weights = np.where(small, weights, 0) if small.any() else weights
+        if first and rng.random() < spec.stacked:  # begin with something that others can be put on or in
+            carries = np.array(
+                [bool(_BEARERS & set(KINDS[n].affordances)) and n not in _NARROW for n in names]
+            )
+            weights = np.where(carries, weights, 0) if carries.any() else weights
         name = names[rng.choice(len(names), p=weights / weights.sum())]
     kind = KINDS[name]
     if colour is None:
@@ -284,6 +303,7 @@ def _find_room(foot: _Footprint, ground: _Map, radius: float, squash: float, rng
 
 
 def _find_support(
+    which: int,
     look: _Look,
     foot: _Footprint,
     points: np.ndarray,
@@ -292,11 +312,7 @@ def _find_support(
     ground: _Map,
     rng: RNG,
 ) -> _Place | None:
-    """A place on or in an item that carries things, the lowest of some that are tried."""
-    bearers = [i for i, item in enumerate(items) if _can_carry(item, look)]
-    if not bearers:
-        return None
-    which = bearers[rng.integers(len(bearers))]
+    """A place on or in item `which`, the lowest of some that are tried."""
     bearer = items[which]
     hollow = "surface" not in KINDS[bearer.name].affordances and "container" in KINDS[bearer.name].affordances
     if bearer.name == look.name and not hollow:
@@ -346,14 +362,24 @@ _BEARERS = {"surface", "stackable", "container"}
 _NARROW = {"vase", "jug", "wine glass", "bottle", "jar", "teapot"}  # hold liquids only
 
 
-def _can_carry(item: Item, look: _Look) -> bool:
-    affordances = set(KINDS[item.name].affordances)
-    upright = item.matrix[2, 2] > 0.5 * np.linalg.norm(item.matrix[:, 2])
-    if not upright or item.name in _NARROW or not affordances & _BEARERS:
-        return False
-    if affordances & {"surface", "container"}:
-        return True
-    return item.name == look.name
+def _bearers(items: list[Item], look: _Look, rng: RNG) -> list[int]:
+    """Some items that may carry the new one, in random order."""
+    able = [i for i, item in enumerate(items) if _carries(item) or (_upright(item) and _stacks(item, look))]
+    return [able[i] for i in rng.permutation(len(able))[:4]]
+
+
+def _upright(item: Item) -> bool:
+    return bool(item.matrix[2, 2] > 0.5 * np.linalg.norm(item.matrix[:, 2]))
+
+
+def _carries(item: Item) -> bool:
+    """Other things may be put on or in it."""
+    able = bool({"surface", "container"} & set(KINDS[item.name].affordances))
+    return able and item.name not in _NARROW and _upright(item)
+
+
+def _stacks(item: Item, look: _Look) -> bool:
+    return item.name == look.name and "stackable" in KINDS[item.name].affordances
 
 
 def _steady(foot: _Footprint, touching: np.ndarray, loose: bool) -> bool:

@@ -96,6 +96,14 @@ class Library:
         return found
 
     @cached_property
+    def half_width(self) -> dict[str, float]:
+        """Kind -> half the greatest width of its smallest specimen, in metres."""
+        return {
+            name: min(float(self.specimens[i].extent[:2].max()) for i in mine)
+            for name, mine in self.by_name.items()
+        }
+
+    @cached_property
     def by_role(self) -> dict[str, list[int]]:
         """Role -> indices of its textures."""
         found: dict[str, list[int]] = {role: [] for role in ("surface", "pattern", "label", "tint")}

@@ -57,7 +57,7 @@ class TabletopSpec:
     objects: tuple[int, int] = (2, 12)
     views: tuple[str, ...] = ("side", "side", "top", "wrist")
     robot: float = 0.35
-    stacked: float = 0.3
+    stacked: float = 0.35
     twins: float = 0.3
     patterns: float = 0.25
     labels: float = 0.4

@@ -8,6 +8,8 @@ compiled mesh serves many sizes.
 
 from __future__ import annotations
 
+import ctypes
+import importlib
 import os
 import sys
 from dataclasses import dataclass
@@ -18,14 +20,14 @@ import numpy as np
 from ivm.data.tabletop.library import Library
 from ivm.errors import IVMError, MissingExtraError, require
 
-__all__ = ["SLOTS", "Camera", "Drawing", "Light", "Stage", "load_mujoco"]
+__all__ = ["FINISHES", "SLOTS", "Camera", "Drawing", "Light", "Stage", "load_mujoco"]
 
 SLOTS = 150
 """Parts that one scene may draw, primitives included."""
 
 MAX_LIGHTS = 3
 
-_FINISH = {  # (specular, shininess, emission)
+FINISHES: dict[str, tuple[float, float, float]] = {
     "ceramic": (0.55, 0.75, 0.0),
     "plastic": (0.35, 0.5, 0.0),
     "metal": (0.85, 0.8, 0.0),
@@ -36,6 +38,7 @@ _FINISH = {  # (specular, shininess, emission)
     "varnish": (0.14, 0.6, 0.0),
     "wall": (0.0, 0.0, 0.3),  # walls stand edge-on to light from above, yet rooms are not dark
 }
+"""Finish -> (specular, shininess, emission)."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Drawing:
         self.sizes: list[Any] = []
         self.poses: list[tuple[np.ndarray, np.ndarray]] = []
         self.owners: list[int] = []
+        self.main: list[bool] = []
         self.rgb: list[Any] = []
         self.textures: list[int] = []
         self.repeats: list[tuple[float, float]] = []
@@ -81,9 +85,14 @@ class Drawing:
         finish: str = "plastic",
         texture: int = -1,
         repeat: tuple[float, float] = (1.0, 1.0),
+        main: bool = True,
     ) -> None:
-        """Add a mesh of the library; `matrix` [3, 3] may turn and stretch it; `owner` is what labels tell."""
+        """Add a mesh of the library; `matrix` [3, 3] may turn and stretch it.
+
+        `owner` is what it is a part of; `main` says that the part has the colour after which that is named.
+        """
         self._add(owner, mesh, (0, 0, 0), position, matrix, rgb, finish, texture, repeat)
+        self.main[-1] = main
 
     def primitive(
         self,
@@ -115,10 +124,11 @@ class Drawing:
         self.sizes.append(size)
         self.poses.append((position, matrix))
         self.owners.append(owner)
+        self.main.append(True)
         self.rgb.append(rgb)
         self.textures.append(texture)
         self.repeats.append(repeat)
-        self.finishes.append(_FINISH[finish])
+        self.finishes.append(FINISHES[finish])
 
 
 def load_mujoco() -> Any:
@@ -132,22 +142,32 @@ def load_mujoco() -> Any:
     """
     if sys.platform.startswith("linux") and not os.environ.get("MUJOCO_GL"):
         os.environ["MUJOCO_GL"] = _first_backend()  # mujoco reads it while it is imported
-    return require("mujoco", "synthesis")
+    try:
+        return require("mujoco", "synthesis")
+    except MissingExtraError:
+        raise
+    except (ImportError, AttributeError, RuntimeError) as error:  # how its OpenGL bindings fail
+        raise IVMError(_no_opengl(error)) from error
 
 
 def _first_backend() -> str:
-    import ctypes.util
+    for backend, library in (("egl", "libEGL.so.1"), ("osmesa", "libOSMesa.so.8")):
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            continue
+        return backend
+    raise IVMError(_no_opengl("neither libEGL.so.1 nor libOSMesa.so.8 is installed"))
 
-    for backend, library in (("egl", "EGL"), ("osmesa", "OSMesa")):
-        if ctypes.util.find_library(library):
-            return backend
-    raise IVMError(_NO_GL.format(reason="neither libEGL nor libOSMesa is installed"))
 
-
-_NO_GL = (
-    "tabletop scenes need an off-screen OpenGL library ({reason}): on Debian and Ubuntu run  apt-get install "
-    "libegl1 libopengl0 libgl1-mesa-dri , or install libosmesa6 and set MUJOCO_GL=osmesa"
-)
+def _no_opengl(reason: object) -> str:
+    setting = os.environ.get("MUJOCO_GL")
+    why = (f"MUJOCO_GL={setting}: " if setting else "") + (str(reason).strip() or type(reason).__name__)
+    return (
+        f"tabletop scenes need an off-screen OpenGL library ({why}): on Debian and Ubuntu run  "
+        "apt-get install libegl1 libegl-mesa0 libopengl0 libgl1-mesa-dri  and leave MUJOCO_GL unset, "
+        "or install libosmesa6 and set MUJOCO_GL=osmesa"
+    )
 
 
 class Stage:
@@ -179,15 +199,17 @@ class Stage:
         self._open()
 
     def _open(self) -> None:
+        mujoco = self._mujoco
         try:
-            self._gl = self._mujoco.GLContext(self.size, self.size)
+            backend = os.environ.get("MUJOCO_GL", "").lower()
+            # Its own choice was made when it was first imported, perhaps by somebody else.
+            source = importlib.import_module(f"mujoco.{backend}") if backend in ("egl", "osmesa") else mujoco
+            self._gl = source.GLContext(self.size, self.size)
             self._gl.make_current()
-            self._context = self._mujoco.MjrContext(self.model, self._mujoco.mjtFontScale.mjFONTSCALE_50)
-        except (ImportError, AttributeError, RuntimeError, self._mujoco.FatalError) as error:
-            if isinstance(error, MissingExtraError):
-                raise
-            raise IVMError(_NO_GL.format(reason=str(error).strip() or type(error).__name__)) from error
-        self._mujoco.mjr_setBuffer(self._mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+            self._context = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_50)
+        except (ImportError, AttributeError, RuntimeError, mujoco.FatalError) as error:
+            raise IVMError(_no_opengl(error)) from error
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
 
     def close(self) -> None:
         """Free the context; the stage draws no more."""
@@ -208,7 +230,7 @@ class Stage:
     def draw(
         self, drawing: Drawing, camera: Camera, lights: list[Light], ambient: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The picture uint8 [S, S, 3], and the owner of every pixel int16 [S, S], -1 where nothing is."""
+        """The picture uint8 [S, S, 3], and the number of the part seen at every pixel int16 [S, S], or -1."""
         self._write(drawing, camera, lights, ambient)
         mujoco, scene = self._mujoco, self._scene
         self._gl.make_current()
@@ -227,11 +249,11 @@ class Stage:
         flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = 0
         flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadow
         # The renderer writes 1 + number of the geom in the scene, low byte first; fewer than 256 are drawn.
-        owners = np.full(SLOTS + 5, -1, np.int16)
+        parts = np.full(SLOTS + 5, -1, np.int16)
         for i in range(scene.ngeom):
             geom = scene.geoms[i]
-            owners[geom.segid + 1] = drawing.owners[geom.objid]
-        return image, owners[self._rgb[::-1, :, 0]]
+            parts[geom.segid + 1] = geom.objid
+        return image, parts[self._rgb[::-1, :, 0]]
 
     def _write(self, drawing: Drawing, camera: Camera, lights: list[Light], ambient: np.ndarray) -> None:
         model, data = self.model, self.data
