@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 CLEAN := build/core
 
 .DEFAULT_GOAL := help
-.PHONY: help demo system install test test-slow lint format types docs docs-serve bench wheel core
+.PHONY: help demo system install test test-slow lint format types docs docs-serve pictures bench wheel core
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -56,6 +56,9 @@ docs: $(VENV)/.dev  ## build the documentation into site/, strictly
 
 docs-serve: $(VENV)/.dev  ## show the documentation at 127.0.0.1:8000 while you write it
 	$(BIN)/mkdocs serve
+
+pictures: $(VENV)/.core  ## draw the picture sheet of the README
+	$(BIN)/ivm demo --output docs/pictures/demo.webp
 
 bench: $(VENV)/.dev  ## measure speed, memory and size; prints a table
 	$(BIN)/python runs/benchmark.py

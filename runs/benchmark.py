@@ -180,13 +180,15 @@ def start(small: Path) -> list[Figure]:
 
 def speed(small: Path, repeats: int) -> list[Figure]:
     """One picture, and a second instruction on it, beside CLIPSeg."""
+    import cv2
     import numpy as np
 
     import ivm
     from ivm.images import read_image
 
     image = read_image(small)
-    masker = ivm.load("compact", device="cpu")
+    masker = ivm.load("compact", device="cpu", threads=THREADS)
+    cv2.setNumThreads(THREADS)
     features = masker.encode_image(image)
     clipseg = load_clipseg()
 
@@ -221,9 +223,10 @@ def load_clipseg() -> Callable[..., object]:
     """A function from an image to CLIPSeg's heatmap at the image's size."""
     import torch
     import transformers
-    from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, ViTImageProcessor
 
     transformers.logging.set_verbosity_error()  # it would tell that it prepares images with PIL
+    from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, ViTImageProcessor
+
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     model = CLIPSegForImageSegmentation(
