@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ivm.data.packs import clean_name, data_folder, read_cutouts, read_pack, split_of
+from ivm.data.packs import clean_name, data_folder, read_pack, split_of
 from ivm.errors import DataError
 
 
@@ -83,16 +83,6 @@ def test_a_missing_or_resized_photo_is_an_error_not_another_photo(pack_folder):
     photo.path.unlink()
     with pytest.raises(DataError, match=r"0001\.png"):
         photo.image()
-
-
-def test_cutouts_are_objects_not_signs(tmp_path):
-    names = {"a": "red apple sign", "b": "teapot", "c": "pear", "d": "no picture"}
-    (tmp_path / "names.json").write_text(json.dumps(names))
-    for stem in "abc":
-        Image.new("RGBA", (8, 8)).save(tmp_path / f"{stem}.webp")
-    assert [cutout.name for cutout in read_cutouts(tmp_path)] == ["teapot", "pear"]
-    with pytest.raises(DataError, match=r"names\.json"):
-        read_cutouts(tmp_path / "elsewhere")
 
 
 @pytest.mark.skipif(data_folder() is None, reason="the packs of IVM_DATA are not here")

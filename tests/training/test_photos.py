@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from ivm.data.packs import Cutout, read_pack
+from ivm.data.cutouts import Cutout
+from ivm.data.packs import read_pack
 from ivm.errors import OptionError
 from ivm.training.photos import PhotoQuestions
 
@@ -46,7 +47,10 @@ def test_pasted_objects_can_be_asked_for(pack_folder, tmp_path):
     pixels[4:28, 4:28] = (255, 0, 255, 255)
     Image.fromarray(pixels).save(tmp_path / "kite.webp", lossless=True)
     data = PhotoQuestions(
-        [(read_pack(pack_folder), 1.0)], size=64, cutouts=[Cutout("kite", tmp_path / "kite.webp")], paste=1.0
+        [(read_pack(pack_folder), 1.0)],
+        size=64,
+        cutouts=[Cutout("made", "kite.webp", tmp_path / "kite.webp", "kite")],
+        paste=1.0,
     )
     texts = [text for index in range(20) for text in data[index].texts]
     assert any("kite" in text.lower() for text in texts)

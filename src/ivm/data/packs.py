@@ -20,13 +20,11 @@ from ivm.images import read_image
 
 __all__ = [
     "SPLITS",
-    "Cutout",
     "Pack",
     "Photo",
     "Region",
     "clean_name",
     "data_folder",
-    "read_cutouts",
     "read_pack",
     "split_of",
 ]
@@ -221,53 +219,6 @@ def read_pack(folder: str | os.PathLike[str]) -> Pack:
         path = folder / "images" / image["file_name"]
         photos.append(Photo(folder.name, image["file_name"], path, image["width"], image["height"], regions))
     return Pack(folder.name, tuple(sorted(set(names.values()))), tuple(photos))
-
-
-@dataclass(frozen=True)
-class Cutout:
-    """A picture of one object with alpha."""
-
-    name: str
-    path: Path
-
-
-# A name with one of these words is a sign, a symbol, a scene or a feeling: nothing one would point at.
-_NO_OBJECT = frozenset(
-    """sign symbol button flag flags letter squared circled face keycap clock mark arrow arrows hand
-    finger tone moon zodiac ideograph hexagon mahjong card heart hearts person man woman people
-    family couple boy girl adult child children baby princess prince mage fairy merperson elf genie
-    zombie vampire worker guardsman police detective santa mrs ok gesture square circle diamond
-    triangle no not with of emoji black white red blue orange green purple brown yellow first second
-    third and before after prohibited cross sun sunrise sunset night city cloud rainbow fog foggy
-    milky wave cityscape bar chart silhouette curly double vertical loop dash left right lower open
-    closed oncoming crossing biting flexed palms pinched pointing thought bubble balloon information
-    vibration restroom customs passport baggage lounge compression spoked asterisk heavy
-    multiplication musical notes speaking shrug selfie rolling facing up arriving departure
-    revolving two low multiple tanabata yin performing arts japanese hindu currency exchange
-    accommodation direct hit cinema level knobs mode anger juggling haircut wedding horse-racing
-    sleeping hole sparkle sparkles comet cyclone fleur-de-lis nazar breast-feeding microbe dna x-ray
-    pouring""".split()
-)
-
-
-def read_cutouts(folder: str | os.PathLike[str]) -> list[Cutout]:
-    """The cut-outs of a folder (`names.json`: file stem -> name) that show one nameable object.
-
-    Raises:
-        DataError: names.json is missing or malformed.
-    """
-    folder = Path(folder)
-    try:
-        names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder} must hold names.json, file stem -> name: {error}") from error
-    cutouts = []
-    for stem, name in sorted(names.items()):
-        if not _NO_OBJECT & set(name.lower().split()):
-            path = next((p for p in (folder / f"{stem}.webp", folder / f"{stem}.jpg") if p.exists()), None)
-            if path is not None:
-                cutouts.append(Cutout(clean_name(name), path))
-    return cutouts
 
 
 def _to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ivm.data.packs import Cutout, Pack, Photo
+from ivm.data.cutouts import Cutout
+from ivm.data.packs import Pack, Photo
 from ivm.data.phrases import Question, absent_question, attribute_questions, category_questions
 from ivm.errors import OptionError
-from ivm.images import read_image
 
 __all__ = ["PhotoQuestions", "Picture"]
 
@@ -176,13 +176,14 @@ class PhotoQuestions:
                 hsv = cv2.cvtColor(rgba[..., :3], cv2.COLOR_RGB2HSV)
                 hsv[..., 0] = (hsv[..., 0].astype(np.int32) + rng.integers(180)) % 180
                 rgba = np.dstack([cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), rgba[..., 3]])
-            side = int(self.size * rng.uniform(0.15, 0.55))
-            rgba = cv2.resize(rgba, (side, side), interpolation=cv2.INTER_AREA)
+            scale = self.size * rng.uniform(0.15, 0.55) / max(rgba.shape[:2])
+            w, h = (max(2, round(side * scale)) for side in (rgba.shape[1], rgba.shape[0]))
+            rgba = cv2.resize(rgba, (w, h), interpolation=cv2.INTER_AREA)
             if rng.random() < 0.5:
                 rgba = rgba[:, ::-1]
-            x = int(rng.integers(-side // 5, self.size - side + side // 5 + 1))
-            y = int(rng.integers(-side // 5, self.size - side + side // 5 + 1))
-            x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + side, self.size), min(y + side, self.size)
+            x = int(rng.integers(-w // 5, self.size - w + w // 5 + 1))
+            y = int(rng.integers(-h // 5, self.size - h + h // 5 + 1))
+            x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, self.size), min(y + h, self.size)
             part = rgba[y0 - y : y1 - y, x0 - x : x1 - x]
             alpha = part[..., 3:].astype(np.float32) / 255.0
             spot = image[y0:y1, x0:x1]
@@ -203,14 +204,7 @@ class PhotoQuestions:
     def _cutout(self, cutout: Cutout) -> np.ndarray:
         key = str(cutout.path)
         if key not in self._decoded:
-            encoded = np.frombuffer(cutout.path.read_bytes(), np.uint8)
-            bgra = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
-            if bgra is None or bgra.ndim != 3 or bgra.shape[2] != 4:  # no alpha: plain ground is cut away
-                rgb = read_image(cutout.path)
-                alpha = np.where((rgb > 240).all(axis=2), 0, 255).astype(np.uint8)
-                self._decoded[key] = np.dstack([rgb, alpha])
-            else:
-                self._decoded[key] = cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGBA)
+            self._decoded[key] = cutout.rgba()
         return self._decoded[key]
 
 

@@ -1,7 +1,10 @@
-"""Train the compact model's first weights on the packs in IVM_DATA.
+"""Train the compact model on the packs in IVM_DATA and on synthetic scenes.
 
-    python runs/first_weights.py OUT --size 128 --steps 3000
-    python runs/first_weights.py OUT2 --size 192 --steps 800 --decay 800 --init OUT/average-3000.safetensors
+    python runs/train_compact.py OUT --size 128 --steps 3000 --mix photos=5 tabletop=2 collage=1
+    python runs/train_compact.py OUT2 --size 192 --steps 800 --decay 800 --init OUT/average-3000.safetensors
+
+The pairs of shape and colour in UNSEEN_PAIRS, the cut-outs and photos of the splits "val" and "test", and all
+seeds but one's own stay unseen.
 
 Interrupted and started again, it goes on from its last checkpoint.
 """
@@ -17,13 +20,28 @@ import cv2
 import numpy as np
 import torch
 
-from ivm.data.packs import data_folder, read_cutouts, read_pack
+from ivm.data.cutouts import read_cutouts
+from ivm.data.packs import data_folder, read_pack
 from ivm.data.phrases import category_questions
+from ivm.data.synthesis_spec import SynthesisSpec
 from ivm.models.compact import CompactConfig, CompactModel, build_tokenizer, minilm_text_encoder
 from ivm.training.loop import LoopConfig, train
 from ivm.training.photos import PhotoQuestions
+from ivm.training.scenes import Mixture, SceneQuestions
 
-SHARES = {"voc": 0.42, "coco": 0.23, "clothing": 0.35}
+SHARES = {"voc": 0.38, "coco": 0.30, "clothing": 0.32}
+
+UNSEEN_PAIRS = [
+    ["mug", "red"],
+    ["bowl", "blue"],
+    ["ball", "green"],
+    ["block", "yellow"],
+    ["plate", "red"],
+    ["bottle", "yellow"],
+    ["cup", "purple"],
+    ["can", "orange"],
+]
+"""Shape and colour of tabletop things that training never shows together."""
 
 
 def validation(packs, tokenizer, size):
@@ -65,6 +83,32 @@ def validation(packs, tokenizer, size):
     return evaluate
 
 
+def mix(words):
+    """["photos=5", "tabletop=2"] -> [("photos", 5), ("tabletop", 2)]"""
+    parts = []
+    for word in words:
+        name, _, share = word.partition("=")
+        if name not in ("photos", "tabletop", "collage") or not share.isdigit() or int(share) < 1:
+            sys.exit(
+                f"--mix takes photos, tabletop and collage with whole shares (photos=5), but got {word!r}"
+            )
+        parts.append((name, int(share)))
+    return parts
+
+
+def scenes(source, root, arguments):
+    spec = SynthesisSpec(
+        {source: 1.0},
+        size=arguments.size,
+        instructions=3,
+        photos=(str(root / "voc"), str(root / "coco")),
+        cutouts=(str(root / "cutouts"), str(root / "grocery")),
+        split="train",
+        tabletop={"exclude_pairs": UNSEEN_PAIRS},
+    )
+    return SceneQuestions(spec, seed=arguments.seed)
+
+
 def main() -> None:
     defaults = LoopConfig()
     parser = argparse.ArgumentParser(
@@ -74,6 +118,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128, help="side of the training pictures in pixels")
     parser.add_argument("--init", type=Path, help="weights to start from")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--mix",
+        nargs="+",
+        default=["photos=1"],
+        metavar="SOURCE=SHARE",
+        help="whole shares of photos, tabletop and collage",
+    )
     parser.add_argument("--paste", type=float, default=0.35, help="share of pictures with pasted cut-outs")
     for name in ("steps", "batch_size", "warmup", "decay", "save_every", "seed", "workers"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name))
@@ -90,13 +141,19 @@ def main() -> None:
     config = replace(defaults, **{k: v for k, v in vars(arguments).items() if hasattr(defaults, k)})
 
     packs = [read_pack(root / name) for name in SHARES]
-    cutouts = read_cutouts(root / "cutouts") + read_cutouts(root / "grocery")
-    pictures = PhotoQuestions(
+    cutouts = [c for name in ("cutouts", "grocery") for c in read_cutouts(root / name, "train")]
+    photos = PhotoQuestions(
         [(pack, SHARES[pack.name]) for pack in packs],
         size=arguments.size,
         cutouts=cutouts,
         paste=arguments.paste,
         seed=arguments.seed,
+    )
+    pictures = Mixture(
+        [
+            (photos if name == "photos" else scenes(name, root, arguments), share)
+            for name, share in mix(arguments.mix)
+        ]
     )
     torch.manual_seed(config.seed)
     compact = CompactConfig()

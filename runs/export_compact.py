@@ -1,0 +1,107 @@
+"""Turn trained weights into the folder that ships: calibrate on validation photos, export, quantise.
+
+    python runs/export_compact.py OUT/average-800.safetensors --image-size 192
+
+writes src/ivm/weights/compact/ (ONNX, int8) and runs/weights/compact.safetensors (float16, to go on from).
+The mask threshold is the one of best gIoU, the found threshold the one of best balanced accuracy, both on
+the validation split; test photos are not looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from safetensors.torch import load_file, save_file
+
+from ivm.data.packs import data_folder, read_pack
+from ivm.data.phrases import absent_question, category_questions
+from ivm.models.compact import CompactConfig, CompactModel, build_tokenizer, minilm_text_encoder
+from ivm.models.export import export_compact
+from ivm.models.onnx import CompactRuntime
+
+PACKS = ("voc", "coco", "clothing")
+
+
+def validation_answers(runtime: CompactRuntime, root: Path):
+    """For each question on the validation photos: heatmap [H, W], target [H, W] (None: absent), score."""
+    rng = np.random.default_rng(0)
+    for name in PACKS:
+        pack = read_pack(root / name)
+        for photo in pack.split("val"):
+            image, names = photo.image(), [region.name for region in photo.regions]
+            if not names:
+                continue
+            masks = np.stack([region.mask() for region in photo.regions])
+            questions = category_questions(names, masks, rng)
+            absent = absent_question(names, pack.names, masks.shape[1:], rng)
+            questions += [absent] if absent else []
+            features = runtime.encode_images([image])
+            logits, scores = runtime.decode(features * len(questions), [q.text for q in questions])
+            for q, logit, score in zip(questions, logits, scores, strict=True):
+                size = (masks.shape[2], masks.shape[1])
+                heat = 1 / (1 + np.exp(-cv2.resize(logit, size, interpolation=cv2.INTER_LINEAR)))
+                yield pack.name, heat, (q.mask if q.targets else None), float(score)
+
+
+def calibrate(runtime: CompactRuntime, root: Path) -> tuple[float, float]:
+    """(threshold, found_threshold)."""
+    limits = np.arange(0.15, 0.85, 0.05)
+    ious: dict[str, list[np.ndarray]] = {}
+    present, absent = [], []
+    for pack, heat, target, score in validation_answers(runtime, root):
+        if target is None:
+            absent.append(score)
+            continue
+        present.append(score)
+        row = [((heat > t) & target).sum() / max(1, ((heat > t) | target).sum()) for t in limits]
+        ious.setdefault(pack, []).append(np.array(row))
+    mean = np.mean([np.mean(rows, axis=0) for rows in ious.values()], axis=0)  # each pack counts the same
+    threshold = float(limits[mean.argmax()])
+    candidates = np.unique(np.round(np.concatenate([present, absent]), 2))
+    balanced = [(np.mean(np.array(present) >= c) + np.mean(np.array(absent) < c)) / 2 for c in candidates]
+    found = float(candidates[int(np.argmax(balanced))])
+    print(f"threshold {threshold:.2f} (gIoU {mean.max():.3f}, at 0.5 {mean[7]:.3f})")
+    print(f"found_threshold {found:.2f} (balanced accuracy {max(balanced):.3f})")
+    return round(threshold, 2), round(found, 2)
+
+
+def main() -> None:
+    here = Path(__file__).resolve().parent
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--image-size", type=int, default=CompactConfig().image_size)
+    parser.add_argument("--out", type=Path, default=here.parent / "src/ivm/weights/compact")
+    parser.add_argument("--keep", type=Path, default=here / "weights/compact.safetensors")
+    arguments = parser.parse_args()
+    root = data_folder()
+    if root is None:
+        sys.exit("set IVM_DATA: the thresholds are calibrated on validation photos of its packs")
+    state = load_file(arguments.weights)
+
+    def model(config: CompactConfig) -> CompactModel:
+        built = CompactModel(config, minilm_text_encoder(config))
+        built.load_state_dict({key: value.float() for key, value in state.items()})
+        return built
+
+    config = CompactConfig(image_size=arguments.image_size)
+    with tempfile.TemporaryDirectory() as scratch:
+        export_compact(model(config), build_tokenizer(config), Path(scratch))
+        threshold, found = calibrate(CompactRuntime(Path(scratch), device="cpu"), root)
+    config = replace(config, threshold=threshold, found_threshold=found)
+    export_compact(model(config), build_tokenizer(config), arguments.out)
+    arguments.keep.parent.mkdir(parents=True, exist_ok=True)
+    save_file({key: value.half() for key, value in state.items()}, arguments.keep)
+    total = sum(file.stat().st_size for file in arguments.out.iterdir())
+    print(f"{arguments.out}: {total / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
