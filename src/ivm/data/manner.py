@@ -37,10 +37,33 @@ _QUESTIONS = (
     "hm, {t}",
 )
 _NEIGHBOURS = {
-    "a": "sqz", "b": "vnh", "c": "xvd", "d": "sfe", "e": "wrd", "f": "dgr", "g": "fht", "h": "gjy", "i": "uok", "j": "hku",
-    "k": "jli", "l": "kop", "m": "nj", "n": "bmh", "o": "ipl", "p": "ol", "q": "wa", "r": "etf", "s": "adw", "t": "ryg",
-    "u": "yij", "v": "cbf", "w": "qes", "x": "zcs", "y": "tuh", "z": "xa",
-}  # fmt: skip
+    "a": "sqz",
+    "b": "vnh",
+    "c": "xvd",
+    "d": "sfe",
+    "e": "wrd",
+    "f": "dgr",
+    "g": "fht",
+    "h": "gjy",
+    "i": "uok",
+    "j": "hku",
+    "k": "jli",
+    "l": "kop",
+    "m": "nj",
+    "n": "bmh",
+    "o": "ipl",
+    "p": "ol",
+    "q": "wa",
+    "r": "etf",
+    "s": "adw",
+    "t": "ryg",
+    "u": "yij",
+    "v": "cbf",
+    "w": "qes",
+    "x": "zcs",
+    "y": "tuh",
+    "z": "xa",
+}
 
 
 def polish(text: str, mood: str, rng: np.random.Generator, polite: float = 0.25, noise: float = 0.05) -> str:
@@ -71,7 +94,7 @@ def polish(text: str, mood: str, rng: np.random.Generator, polite: float = 0.25,
 def typing_errors(text: str, rng: np.random.Generator) -> str:
     """`text` with one or two slips of the finger inside words of five letters or more; first letters stay."""
     for _ in range(1 if rng.random() < 0.75 else 2):
-        spots = []
+        spots: list[int] = []
         start = 0
         for word in text.split(" "):
             if len(word) >= 5 and word.isalpha():

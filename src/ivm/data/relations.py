@@ -6,6 +6,7 @@ Only what is plain to see is stated; between "left of" and "not left of" there i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -97,7 +98,7 @@ def size_words(names: Sequence[str], areas: Sequence[int], ratio: float = 1.7) -
         mine = sorted((i for i, other in enumerate(names) if other == name), key=lambda i: areas[i])
         if len(mine) < 2:
             continue
-        steps = [areas[b] / max(1, areas[a]) for a, b in zip(mine, mine[1:], strict=False)]
+        steps = [areas[b] / max(1, areas[a]) for a, b in pairwise(mine)]
         split = int(np.argmax(steps))
         spread = [steps[k] for k in range(len(steps)) if k != split]
         if steps[split] >= ratio and all(step < ratio for step in spread):

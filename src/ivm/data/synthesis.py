@@ -1,19 +1,16 @@
-"""Synthesis: scenes of a spec with instructions, streamed into training or written as shards.
+"""Synthesis: scenes of a spec with instructions, streamed into training or written to a store of shards.
 
 Every scene and sample is a function of (spec, seed, index): any number of processes makes the same ones.
-Shards have the WebDataset layout: a tar of `KEY.jpg` (quality 95), `KEY.png` (the mask, one channel, 0 or 255)
-and `KEY.json` for each sample, with fixed times and owners, written whole or not at all.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import multiprocessing
 import os
-import tarfile
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +18,27 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ivm.data.collage import Materials, collage_scene, photo_scene, read_materials
+from ivm.data.collage import collage_scene
 from ivm.data.grammar import Instruction, instructions_for
+from ivm.data.layout import Encoding, encode_sample
+from ivm.data.materials import Materials, read_materials
+from ivm.data.photo_scenes import photo_scene
 from ivm.data.scene import Scene
+from ivm.data.shards import Index, ShardWriter, read_index
 from ivm.data.synthesis_spec import SynthesisSpec
 from ivm.data.tabletop import Studio
 from ivm.data.tabletop.catalogue import KINDS as TABLETOP_KINDS
 from ivm.errors import DataError, OptionError, OutputError
 from ivm.types import Sample
 
-__all__ = ["SHARD_SAMPLES", "Synthesis", "stream", "synthesize"]
+__all__ = ["Synthesis", "stream", "synthesize"]
 
-SHARD_SAMPLES = 500
-"""Samples in a shard of `synthesize`; the last one may have fewer."""
-
-_RECORD = "synthesis.json"
 _TAG = 0x73796E
 _ATTEMPTS = 6  # scenes tried for one index until enough instructions are found
+_CHUNK = 8  # scenes a task of a worker process
+_ENCODING = Encoding("jpeg")
+
+_Encoded = list[tuple[str, dict[str, bytes], str]]  # of one scene: uuid, members, source of each sample
 
 
 class Synthesis:
@@ -78,7 +79,7 @@ class Synthesis:
             self._studio = None
 
     def scene(self, index: int) -> tuple[Scene, str, list[Instruction]]:
-        """Scene number `index` (0 or more): the scene, its source, and one to `spec.instructions` instructions.
+        """Scene number `index` (0 or more): scene, source, and up to `spec.instructions` instructions.
 
         A scene of which nothing can be asked is replaced by another of its source, the same one every time.
 
@@ -146,8 +147,8 @@ class Synthesis:
             return self._studio.scene(index), tuple(TABLETOP_KINDS)
         assert self._materials is not None  # __init__ reads them for these two sources
         if source == "collage":
-            names = (*self._materials.cutouts, *self._materials.cuts)
-            return collage_scene(self._materials, self.seed, index, self.spec.size), names
+            scene = collage_scene(self._materials, self.seed, index, self.spec.size)
+            return scene, self._materials.names()
         photo = self._materials.photos[int(rng.integers(len(self._materials.photos)))]
         return photo_scene(photo, self._materials.vocabularies[photo.pack], self.spec.size), ()
 
@@ -177,160 +178,95 @@ def synthesize(
     out: str | os.PathLike[str],
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Path]:
-    """Write samples 0 to `count` - 1 as shards `shard-000000.tar`, ... and `synthesis.json` into a folder.
+    samples_per_shard: int = 1000,
+) -> Index:
+    """Write samples 0 to `count` - 1 to a store (`ivm.data.shards`), pictures as JPEG of quality 95.
 
-    A folder with shards of the same spec, seed and count is completed: whole shards stay, the rest is made,
-    and the outcome is the same, byte for byte, as without the interruption.
+    An unfinished store of the same spec, seed and count is completed, a finished one is returned as it is;
+    the outcome is the same, byte for byte, with any number of workers and of interruptions.
 
     Args:
         count: samples, at least 1.
         seed: at least 0.
-        out: a new or empty folder, or one to be completed.
+        out: the store's folder; made if absent.
         workers: processes.
-        progress: called with (samples done, samples in all) a few times a second.
-
-    Returns:
-        The shards, in order.
+        progress: called with (samples in the store, samples in all) after each.
+        samples_per_shard: at least 1.
 
     Raises:
-        OptionError: count, seed or workers is out of range.
-        OutputError: the folder holds something else, or cannot be written.
-        DataError: a folder of the spec is missing or malformed, or a picture in it is damaged.
+        OptionError: count, seed, workers or samples_per_shard is out of range.
+        OutputError: the folder cannot be written, or holds other files.
+        DataError: it holds another store; a folder of the spec is missing or malformed, or a picture damaged.
     """
     if count < 1 or workers < 1:
         raise OptionError(f"count and workers must be at least 1, but got {count} and {workers}")
+    if not isinstance(seed, int) or seed < 0:
+        raise OptionError(f"the seed must be a whole number of at least 0, but got {seed!r}")
     folder = Path(out)
-    _claim(folder, spec, count, seed)
-    shards = [folder / f"shard-{k:06d}.tar" for k in range(-(-count // SHARD_SAMPLES))]
-    spans = [(k * SHARD_SAMPLES, min(count, (k + 1) * SHARD_SAMPLES)) for k in range(len(shards))]
-    jobs = [(shard, span) for shard, span in zip(shards, spans, strict=True) if not shard.exists()]
-    done = count - sum(end - begin for _, (begin, end) in jobs)
-    if progress:
-        progress(done, count)
-    if workers == 1 or len(jobs) <= 1:
-        with Synthesis(spec, seed) as synthesis:
-            for shard, (begin, end) in jobs:
-                for _ in _write_shard(synthesis, shard, begin, end):
-                    done += 1
-                    if progress:
-                        progress(done, count)
-        return shards
-    context = multiprocessing.get_context("spawn")  # an OpenGL context does not survive a fork
-    counter = context.Value("q", 0)
-    with ProcessPoolExecutor(
-        min(workers, len(jobs)), context, initializer=_start_worker, initargs=(spec, seed, counter)
-    ) as pool:
-        waiting = {pool.submit(_work, str(shard), begin, end) for shard, (begin, end) in jobs}
-        try:
-            while waiting:
-                finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    future.result()
+    recipe = {"reader": "synthesis", "spec": spec.to_json(), "seed": seed, "count": count}
+    if (folder / "index.json").exists():
+        done = read_index(folder)
+        if all(done.recipe.get(key) == value for key, value in recipe.items()):
+            return done
+    elif folder.is_dir() and any(not path.name.lstrip(".").startswith("shard-") for path in folder.iterdir()):
+        raise OutputError(f"{folder} holds files that are no store: choose a new or an empty folder")
+    per_scene = spec.instructions
+    with ShardWriter(folder, recipe, _ENCODING, samples_per_shard) as writer:
+        first, within = writer.position
+        for index, samples in _scenes(spec, seed, range(first, -(-count // per_scene)), workers):
+            for k, (uuid, members, source) in enumerate(samples):
+                if (index == first and k < within) or index * per_scene + k >= count:
+                    continue
+                writer.write_members(uuid, members, f"{source}, human", (index, k + 1))
                 if progress:
-                    progress(done + counter.value, count)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return shards
+                    progress(writer.samples, count)
+    return read_index(folder)
 
 
-def _claim(folder: Path, spec: SynthesisSpec, count: int, seed: int) -> None:
-    """Make the folder, or see that it belongs to this very job; drop what an interruption left half written."""
-    record = (
-        json.dumps({"spec": spec.to_json(), "seed": seed, "count": count, "shard": SHARD_SAMPLES}, indent=1)
-        + "\n"
-    )
-    file = folder / _RECORD
+def _scenes(spec: SynthesisSpec, seed: int, indices: range, workers: int) -> Iterator[tuple[int, _Encoded]]:
+    """The encoded samples of each scene, in order."""
+    if workers == 1 or len(indices) <= _CHUNK:
+        with Synthesis(spec, seed) as synthesis:
+            for index in indices:
+                yield index, _encoded(synthesis, index)
+        return
+    chunks = [indices[k : k + _CHUNK] for k in range(0, len(indices), _CHUNK)]
+    context = multiprocessing.get_context("spawn")  # an OpenGL context does not survive a fork
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(spec, seed))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if file.exists():
-            if file.read_text(encoding="utf-8") != record:
-                raise OutputError(
-                    f"{folder} holds samples of another spec, seed or count (see {file.name} in it): "
-                    "choose another folder, or remove this one"
-                )
-        elif any(folder.iterdir()):
-            raise OutputError(
-                f"{folder} is not empty and was not written by this command: choose another folder"
-            )
-        else:
-            temporary = folder / f".{_RECORD}.tmp"
-            temporary.write_text(record, encoding="utf-8")
-            temporary.replace(file)
-        for left in folder.glob(".shard-*.tmp"):
-            left.unlink()
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(f"cannot write into {folder}: {error.strerror or error}") from error
+        waiting: deque[tuple[range, Future[list[_Encoded]]]] = deque()
+        for chunk in chunks:
+            waiting.append((chunk, pool.submit(_work, chunk)))
+            if len(waiting) > 3 * workers:  # bounds what is held in memory
+                done, future = waiting.popleft()
+                yield from zip(done, future.result(), strict=True)
+        while waiting:
+            done, future = waiting.popleft()
+            yield from zip(done, future.result(), strict=True)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
-_worker: tuple[Synthesis, Any] | None = None  # of this process
+_worker: Synthesis | None = None  # of this process
 
 
-def _start_worker(spec: SynthesisSpec, seed: int, counter: Any) -> None:
+def _start_worker(spec: SynthesisSpec, seed: int) -> None:
     global _worker
     cv2.setNumThreads(1)
-    _worker = Synthesis(spec, seed), counter
+    _worker = Synthesis(spec, seed)
 
 
-def _work(shard: str, begin: int, end: int) -> None:
+def _work(indices: range) -> list[_Encoded]:
     assert _worker is not None
-    synthesis, counter = _worker
-    for _ in _write_shard(synthesis, Path(shard), begin, end):
-        with counter.get_lock():
-            counter.value += 1
+    return [_encoded(_worker, index) for index in indices]
 
 
-def _write_shard(synthesis: Synthesis, shard: Path, begin: int, end: int) -> Iterator[None]:
-    """Write samples `begin` to `end` - 1; yields after each; the file appears when all are in it."""
-    temporary = shard.with_name(f".{shard.name}.tmp")
-    per_scene = synthesis.spec.instructions
-    try:
-        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
-            made: list[Sample] = []
-            picture = b""
-            scene = -1
-            for index in range(begin, end):
-                if index // per_scene != scene:
-                    scene = index // per_scene
-                    made = synthesis.samples(scene)
-                    picture = _encoded(made[0].image, "JPEG", quality=95, subsampling=0)
-                _add(tar, made[index % per_scene], picture)
-                yield
-        temporary.replace(shard)
-    except OSError as error:
-        raise OutputError(f"cannot write {shard}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _add(tar: tarfile.TarFile, sample: Sample, picture: bytes) -> None:
-    assert sample.heatmap is not None
-    about = {
-        "uuid": sample.uuid,
-        "instructions": list(sample.instructions),
-        "source": sample.source,
-        "human": sample.human,
-        "image_id": sample.image_id,
-        "kind": sample.kind,
-        "targets": list(sample.targets),
-        "provenance": dict(sample.provenance),
-    }
-    mask = _encoded(sample.heatmap.astype(np.uint8) * 255, "PNG", compress_level=6)
-    for suffix, content in (
-        ("jpg", picture),
-        ("png", mask),
-        ("json", json.dumps(about, sort_keys=True).encode()),
-    ):
-        entry = tarfile.TarInfo(f"{sample.uuid}.{suffix}")
-        entry.size = len(content)
-        entry.mode = 0o644
-        tar.addfile(entry, io.BytesIO(content))  # times and owners stay 0: equal samples give equal bytes
-
-
-def _encoded(image: np.ndarray, kind: str, **options: Any) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, kind, **options)
-    return stream.getvalue()
+def _encoded(synthesis: Synthesis, index: int) -> _Encoded:
+    samples = synthesis.samples(index)
+    picture = io.BytesIO()
+    Image.fromarray(samples[0].image).save(picture, "JPEG", quality=_ENCODING.quality, subsampling=0)
+    # One picture is encoded once for all its instructions, and with the colour of every pixel.
+    return [
+        (sample.uuid, encode_sample(sample, picture.getvalue(), _ENCODING), sample.source)
+        for sample in samples
+    ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ivm.data.grammar import KINDS
+from ivm.data.kinds import KINDS
 from ivm.data.packs import SPLITS
 from ivm.data.tabletop.spec import TabletopSpec
 from ivm.errors import IVMError, OptionError
@@ -29,7 +29,7 @@ class SynthesisSpec:
     Attributes:
         shares: source of SOURCES -> its share of the scenes; they need not add up to 1.
         size: side of tabletop pictures and collages, shorter side of photos, in pixels, 64 to 1024.
-        kinds: names in `ivm.data.grammar.KINDS`; empty for all.
+        kinds: names in `ivm.data.kinds.KINDS`; empty for all.
         instructions: samples of each scene, 1 to 64.
         polite: share of commands that get a polite frame, in [0, 1].
         noise: share of instructions that get typing errors, in [0, 1].

@@ -1,0 +1,112 @@
+"""Makers of instructions whose target is absent: nothing in the scene can be meant."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ivm.data.colours import COLOURS
+from ivm.data.commands import HAND, PICK
+from ivm.data.drafts import REFER, Asking, Draft, candidates, frame, some_noun
+from ivm.data.expressions import Phrase, landmark_phrase, pick_noun, plural_phrase, relation_words
+from ivm.data.questions import exists_text
+from ivm.data.words import all_nouns, is_mass, is_plural
+
+__all__ = [
+    "absent_category",
+    "absent_colour",
+    "absent_command",
+    "absent_count",
+    "absent_exists",
+    "absent_ordinal",
+    "absent_quality",
+    "absent_relation",
+]
+
+
+def _absent_noun(ask: Asking) -> str | None:
+    """A noun that is true of nothing in the scene, of those that would be known if it were."""
+    r = ask.r
+    names = ask.others or sorted(r.scene.vocabulary or all_nouns())
+    for _ in range(8):
+        noun = ask.one(names)
+        if r.knows(noun) and not r.noun(noun).any():
+            return noun
+    return None
+
+
+def absent_category(ask: Asking) -> Draft | None:
+    noun = _absent_noun(ask)
+    return frame(ask, REFER, Phrase(f"the {noun}", noun, (), (), is_plural(noun))) if noun else None
+
+
+def absent_exists(ask: Asking) -> Draft | None:
+    noun = _absent_noun(ask)
+    return Draft(exists_text(noun, "", ask), "question", ()) if noun else None
+
+
+def absent_count(ask: Asking) -> Draft | None:
+    noun = _absent_noun(ask)
+    if not noun or is_mass(noun):
+        return None
+    text = ask.one(("how many {x} are there?", "count the {x}", "how many {x} can you see?")).format(
+        x=plural_phrase(noun)
+    )
+    return Draft(text, "question" if text.endswith("?") else "command", ())
+
+
+def absent_command(ask: Asking) -> Draft | None:
+    noun = _absent_noun(ask)
+    if not noun or not any("graspable" in thing.affordances for thing in ask.r.things):
+        return None
+    return Draft(ask.one(PICK + HAND).format(x=f"the {noun}"), "command", ())
+
+
+def absent_colour(ask: Asking) -> Draft | None:
+    """The noun is there, in other colours."""
+    r = ask.r
+    for i in candidates(ask)[:6]:
+        noun = pick_noun(r, ask.rng, i, 0.1)
+        colour = ask.one(tuple(COLOURS))
+        if noun and not np.minimum(r.noun(noun), r.colour(colour)).any():
+            return frame(ask, REFER, Phrase(f"the {colour} {noun}", noun, (), (), is_plural(noun)))
+    return None
+
+
+def absent_quality(ask: Asking) -> Draft | None:
+    """The noun is there, of another material or pattern."""
+    r = ask.r
+    for attribute in ("material", "pattern"):
+        values = sorted({str(getattr(t, attribute)) for t in r.things if getattr(t, attribute)})
+        for i in candidates(ask)[:4] if values else ():
+            noun, value = pick_noun(r, ask.rng, i), ask.one(values)
+            if noun and not np.minimum(r.noun(noun), r.quality(attribute, value)).any():
+                return frame(ask, REFER, Phrase(f"the {value} {noun}", noun, (), (), is_plural(noun)))
+    return None
+
+
+def absent_relation(ask: Asking) -> Draft | None:
+    """Both things are there, but not so."""
+    r = ask.r
+    words = ["left of", "right of", "above", "below"] + (["on", "in"] if r.tabletop else [])
+    for i in candidates(ask)[:5]:
+        noun = pick_noun(r, ask.rng, i)
+        marks = [k for k in r.askable if k != i and r.single[k]]
+        if not noun or not marks or not r.single[i]:
+            continue
+        landmark, word = marks[int(ask.rng.integers(len(marks)))], ask.one(words)
+        truth = np.minimum(r.noun(noun), r.related(word, landmark))
+        mark = landmark_phrase(ask.r, ask.rng, landmark)
+        if mark and mark.noun != noun and not truth.any():
+            text = f"the {noun} {relation_words(word, ask.rng)} {mark.text}"
+            return frame(ask, REFER, Phrase(text, noun, (), (), is_plural(noun)))
+    return None
+
+
+def absent_ordinal(ask: Asking) -> Draft | None:
+    """ "the fourth cup from the left" of three."""
+    found = some_noun(ask, 2)
+    if not found or is_plural(found[0]) or is_mass(found[0]) or len(found[1]) > 4:
+        return None
+    word = ("third", "fourth", "fifth")[len(found[1]) - 2]
+    side = ask.one(("left", "right"))
+    return frame(ask, REFER, Phrase(f"the {word} {found[0]} from the {side}", found[0], (), (), False))
