@@ -65,7 +65,7 @@ bench: $(VENV)/.dev  ## measure speed, memory and size; prints a table
 
 wheel: $(VENV)/.dev  ## build the wheel into dist/
 	rm -rf dist build/lib build/bdist.*
-	$(BIN)/python -m build --wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 core: wheel  ## install the wheel alone in a clean environment, run the demo there, check its size
 	rm -rf $(CLEAN) && $(PYTHON) -m venv $(CLEAN)
