@@ -65,6 +65,11 @@ def test_values_are_locked_and_the_callers_array_is_not() -> None:
     assert Heatmap([[0.0, 1.0]]).shape == (1, 2)
 
 
+def test_a_heatmap_is_told_in_one_line() -> None:
+    heatmap = Heatmap(np.zeros((480, 640)), 0.125, False, 0.5, "the cup")
+    assert repr(heatmap) == "Heatmap(640x480, score=0.12, found=False, threshold=0.5, instruction='the cup')"
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -258,9 +259,11 @@ class Masker:
         whole = self._decode([features.whole] * count, instructions)
         # Only logits are kept of a tile, which are small: features and pixels go with their batch.
         views: list[list[tuple[Tile, np.ndarray, float]]] = [[] for _ in instructions]
-        for tile, tile_features in stream:
-            for seen, answer in zip(views, self._decode([tile_features] * count, instructions), strict=True):
-                seen.append((tile, *answer))
+        while part := list(islice(stream, max(1, batch_size // count))):
+            answers = iter(self._decode([f for _, f in part for _ in instructions], instructions * len(part)))
+            for tile, _ in part:
+                for seen in views:
+                    seen.append((tile, *next(answers)))
         heatmaps = []
         for text, (logits_hw, score), seen in zip(instructions, whole, views, strict=True):
             if seen:

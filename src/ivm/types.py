@@ -128,6 +128,11 @@ class Heatmap:
         object.__setattr__(self, "threshold", check_threshold(self.threshold))
         object.__setattr__(self, "found", bool(self.found))
 
+    def __repr__(self) -> str:
+        height, width = self.shape
+        verdict = f"score={self.score:.2f}, found={self.found}, threshold={self.threshold:g}"
+        return f"Heatmap({width}x{height}, {verdict}, instruction={self.instruction!r})"
+
     @classmethod
     def from_mask(cls, mask_HW: np.ndarray, instruction: str = "") -> Heatmap:
         """A heatmap of 0 and 1 from a boolean mask [H, W]; not found where the mask is empty."""
