@@ -1,8 +1,8 @@
 """Tabletop scenes drawn off screen: objects built here, exact masks, physical relations.
 
 `meshes` makes surfaces, `kitchen`, `food` and `toys` the objects, `catalogue` their nouns, `paint` colours
-and textures; `layout` puts them on the table, `robot` adds an arm, `stage` draws, `relations` and `scenes`
-tell what is to be seen.
+and textures; `arranging` puts them on the table, `arm` and `setting` add a robot and a room, `stage` draws,
+`spatial` and `scenes` tell what is to be seen. `world` builds the same as a simulation that can be stepped.
 """
 
 from __future__ import annotations

@@ -288,10 +288,8 @@ def box_carton(rng: RNG) -> list[Part]:
 
 def sponge(rng: RNG) -> list[Part]:
     x, y, z = rng.uniform(0.085, 0.10), rng.uniform(0.055, 0.065), rng.uniform(0.024, 0.03)
-    return [
-        (box(x, y, z, 0.004), "main"),
-        (box(x * 0.99, y * 0.99, 0.007, 0.002).moved(z=z - 0.002), "accent"),
-    ]
+    pad = box(x * 0.99, y * 0.99, 0.007, 0.002)
+    return [(box(x, y, z, 0.004).moved(z=0.005), "main"), (pad, "accent")]
 
 
 def _cutlery_curve(v: np.ndarray, length: float) -> np.ndarray:

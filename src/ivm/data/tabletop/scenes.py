@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from ivm.data.scene import Scene, Thing
+from ivm.data.tabletop.arm import draw_arm
+from ivm.data.tabletop.arranging import LABEL_ANGLE, TURNED, Arrangement, Item, arrange
 from ivm.data.tabletop.catalogue import KINDS
-from ivm.data.tabletop.layout import LABEL_ANGLE, TURNED, Arrangement, Item, arrange
 from ivm.data.tabletop.library import Library, make_library
-from ivm.data.tabletop.relations import spatial_relations
-from ivm.data.tabletop.robot import draw_arm
 from ivm.data.tabletop.setting import (
     ARM,
     FLOOR,
@@ -28,6 +27,7 @@ from ivm.data.tabletop.setting import (
     draw_room,
     stand_away,
 )
+from ivm.data.tabletop.spatial import spatial_relations
 from ivm.data.tabletop.spec import TabletopSpec
 from ivm.data.tabletop.stage import Camera, Drawing, Stage
 from ivm.errors import OptionError
@@ -137,14 +137,18 @@ class Studio:
             draw_arm(drawing, arm, ARM, GRIPPER)
         lights, ambient = draw_lights(rng)
         image, parts = stage.draw(drawing, camera, lights, ambient)
-        owners = np.array([*drawing.owners, -1], np.int16)[parts]
-        named = np.bincount(
-            owners[np.array([*drawing.main, False])[parts]].astype(np.int64), minlength=MAT + 1
+        owners = np.array([*drawing.owners, -1], np.int16)
+        pixels = np.bincount(parts.ravel().astype(np.intp) + 1, minlength=len(owners))
+        pixels = np.append(pixels[1:], pixels[0])  # of each part; of nothing at the end, as -1 finds it
+        seen = _Seen(
+            owners[parts],
+            np.bincount(owners[:-1], pixels[:-1], MAT + 1),
+            np.bincount(owners[:-1], pixels[:-1] * np.array(drawing.main), MAT + 1),
         )
-        things, shown, table = _describe(self.spec, library, arrangement, owners, named, camera)
+        things, shown, table = _describe(self.spec, library, arrangement, seen, camera)
         relations = spatial_relations(arrangement.items, things, shown, camera, table)
         hidden = {
-            item.name for i, item in enumerate(arrangement.items) if i not in shown and (owners == i).any()
+            item.name for i, item in enumerate(arrangement.items) if i not in shown and seen.areas[i] > 0
         }  # in the picture, but too little of it to be asked for, or to be called absent
         provenance = {"maker": "tabletop", "seed": self.seed, "index": index, "spec": _changes(self.spec)}
         return Scene(image, tuple(things), relations, view, _NOUNS - _nouns_of(hidden), provenance)
@@ -167,21 +171,26 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, tuple) else value
 
 
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """Owner of every pixel, int16 [S, S]; each owner's pixels, and how many of them have its main colour."""
+
+    owners: np.ndarray
+    areas: np.ndarray
+    coloured: np.ndarray
+
+
 def _describe(
     spec: TabletopSpec,
     library: Library,
     arrangement: Arrangement,
-    owners: np.ndarray,
-    named: np.ndarray,
+    seen: _Seen,
     camera: Camera,
 ) -> tuple[list[Thing], list[int], int | None]:
-    """Nameable things (items first), the item of each, and the table's place among them.
-
-    `owners` int16 [S, S] is the owner of every pixel, `named` how many of each owner's are in its main colour.
-    """
+    """Nameable things (items first), the item of each, and the table's place among them."""
     items = arrangement.items
     least = spec.min_pixels * (spec.size / 256) ** 2
-    areas = np.bincount(owners.ravel().astype(np.int64) + 1, minlength=MAT + 2)[1:]
+    areas = seen.areas
     shown = [
         i
         for i, item in enumerate(items)
@@ -203,8 +212,8 @@ def _describe(
         things.append(
             Thing(
                 item.name,
-                owners == i,
-                item.colour if named[i] >= _MIN_COLOURED * areas[i] else None,
+                seen.owners == i,
+                item.colour if seen.coloured[i] >= _MIN_COLOURED * areas[i] else None,
                 material,
                 texture.pattern if texture is not None and texture.role == "pattern" else None,
                 sizes.get(i),
@@ -219,7 +228,7 @@ def _describe(
         if areas[owner] >= least * (4 if owner in (TABLE, FLOOR, WALL) else 1):
             if owner == TABLE:
                 table = len(things)
-            mask = owners == owner
+            mask = seen.owners == owner
             things.append(Thing(name, mask, synonyms=synonyms, affordances=affordances, is_thing=False))
     return things, shown, table
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ivm.data.tabletop.layout import TURNED, Arrangement, Item
+from ivm.data.tabletop.arm import Arm, sample_arm
+from ivm.data.tabletop.arranging import TURNED, Arrangement, Item
 from ivm.data.tabletop.library import Library
-from ivm.data.tabletop.robot import Arm, sample_arm
 from ivm.data.tabletop.spec import TabletopSpec
 from ivm.data.tabletop.stage import Camera, Drawing, Light
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from ivm.data.tabletop.arranging import Arrangement, Item, arrange
 from ivm.data.tabletop.catalogue import KINDS
-from ivm.data.tabletop.layout import Arrangement, Item, arrange
 from ivm.data.tabletop.library import Library, Specimen, make_library
 from ivm.data.tabletop.meshes import Mesh
 from ivm.data.tabletop.setting import REPEATS

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ivm.data.scene import Relation, Thing
-from ivm.data.tabletop.layout import Item
+from ivm.data.tabletop.arranging import Item
 from ivm.data.tabletop.stage import Camera
 
 __all__ = ["NEAR", "spatial_relations"]

@@ -113,7 +113,7 @@ def draw_arm(drawing: Drawing, arm: Arm, arm_owner: int, gripper_owner: int) -> 
     line = wrist[:2] - arm.base
     line = line / max(float(np.linalg.norm(line)), 1e-6)
     across = np.array([-line[1], line[0], 0.0])
-    axle = np.column_stack([np.cross(across, [0, 0, 1.0]), [0, 0, 1.0], across])
+    axle = np.column_stack([[0, 0, 1.0], np.cross(across, [0, 0, 1.0]), across])
     for point, width in ((shoulder, 1.5), (elbow, 1.3), (wrist, 1.1)):
         size = (width * r, width * r * 1.1, 0)
         drawing.primitive(arm_owner, "cylinder", size, point, axle, arm.joint, "plastic")
