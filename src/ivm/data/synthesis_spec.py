@@ -171,7 +171,13 @@ def read_spec(path: str | os.PathLike[str]) -> SynthesisSpec:
     for name in ("photos", "cutouts"):
         if isinstance(given.get(name), list) and all(isinstance(folder, str) for folder in given[name]):
             folders = [path.parent / os.path.expandvars(folder) for folder in given[name]]
-            errors += [f"{name}: there is no folder {folder}" for folder in folders if not folder.is_dir()]
+            for folder in folders:
+                if "$" in str(folder):
+                    errors.append(
+                        f"{name}: {folder.relative_to(path.parent)} uses a variable that is not set"
+                    )
+                elif not folder.is_dir():
+                    errors.append(f"{name}: there is no folder {folder}")
             given[name] = tuple(str(folder) for folder in folders)
     trial = object.__new__(SynthesisSpec)
     for field in fields(SynthesisSpec):
