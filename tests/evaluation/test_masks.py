@@ -1,0 +1,145 @@
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from ivm.data.packs import data_folder, read_pack
+from ivm.errors import DataError, OptionError, OutputError
+from ivm.evaluation.masks import (
+    Answer,
+    answers,
+    evaluate_masks,
+    pack_questions,
+    print_report,
+    summarise,
+)
+from ivm.types import Heatmap
+
+
+class Oracle:
+    """Knows every target; counts how often it is called."""
+
+    def __init__(self, samples, shift=0):
+        self.targets = {(id(s.image), s.instructions[0]): s.heatmap for s in samples}
+        self.calls, self.shift = 0, shift
+
+    def batch(self, images, instructions):
+        self.calls += 1
+        masks = [np.roll(self.targets[id(images[0]), text], self.shift, axis=1) for text in instructions]
+        return [Heatmap.from_mask(mask) for mask in masks]
+
+
+@pytest.fixture
+def samples(pack_folder):
+    return list(pack_questions(read_pack(pack_folder), "all", absent=2))
+
+
+def test_questions_are_the_same_every_time_and_true(pack_folder, samples):
+    again = list(pack_questions(read_pack(pack_folder), "all", absent=2))
+    assert [s.instructions for s in again] == [s.instructions for s in samples]
+    assert {s.kind for s in samples} == {"category", "described", "colour", "size", "position", "absent"}
+    for sample in samples:
+        assert bool(sample.targets) == bool(sample.heatmap.any())
+        assert ("zebra" in sample.instructions[0].lower()) == (sample.kind == "absent")
+    some = list(pack_questions(read_pack(pack_folder), "all", kinds=["size"], limit=3))
+    assert {s.kind for s in some} == {"size"}
+    assert len({s.image_id for s in some}) == 3
+
+
+def test_the_oracle_is_perfect_and_images_are_given_once(samples):
+    oracle = Oracle(samples)
+    report = evaluate_masks(samples, oracle, model="oracle", data="shapes", baselines=False)
+    row = report.tables["oracle"]["all present"]
+    for metric in ("giou", "ciou", "pointing", "p_at_50", "found_accuracy"):
+        assert row[metric] == [1.0, 1.0, 1.0]
+    assert row["mae"][0] == 0.0
+    assert report.tables["oracle"]["absent"]["found_accuracy"][0] == 1.0
+    assert report.detection["oracle"] == {"auroc": 1.0, "absent_at_5": 1.0}
+    assert oracle.calls == report.images == 40
+    assert report.complete
+
+
+def test_figures_by_kind_agree_with_the_definition(samples):
+    given = list(answers(samples, Oracle(samples, shift=5)))
+    table, _ = summarise(given)
+    sizes = [s for s in samples if s.kind == "size"]
+    ious = []
+    for s in sizes:
+        shifted = np.roll(s.heatmap, 5, axis=1)
+        ious.append((shifted & s.heatmap).sum() / (shifted | s.heatmap).sum())
+    assert table["size"]["giou"][0] == pytest.approx(np.mean(ious))
+    assert table["size"]["n"] == len(sizes)
+    assert 0 < table["all present"]["giou"][0] < 1
+
+
+def test_baselines_stand_beside_the_model(samples):
+    report = evaluate_masks(samples, Oracle(samples), model="oracle", data="shapes")
+    assert list(report.tables) == ["oracle", "whole image", "centre ellipse", "colour words"]
+    whole = report.tables["whole image"]["category"]
+    assert whole["giou"][0] == pytest.approx(whole["kept"][0] * np.mean(
+        [s.heatmap.mean() for s in samples if s.kind == "category"]
+    ))  # fmt: skip
+    colour = report.tables["colour words"]["colour"]["pointing"][0]
+    assert colour > report.tables["centre ellipse"]["colour"]["pointing"][0]
+    counts = {table["all present"]["n"] for table in report.tables.values()}
+    assert len(counts) == 1
+
+
+def test_the_report_is_printed_and_saved(samples, tmp_path):
+    report = evaluate_masks(samples, Oracle(samples), model="oracle", data="shapes", left_out=["a.jpg: bad"])
+    out = io.StringIO()
+    print_report(report, Console(file=out, width=120))
+    for words in ("oracle on shapes", "1.000", "whole image", "best baseline", "recognised", "a.jpg: bad"):
+        assert words in out.getvalue()
+    report.save(tmp_path / "report.json")
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert content["tables"]["oracle"]["all present"]["giou"] == [1.0, 1.0, 1.0]
+    assert content["questions"] == len(samples)
+    with pytest.raises(OutputError, match="cannot write"):
+        report.save(tmp_path / "nowhere" / "report.json")
+
+
+def test_ctrl_c_gives_what_there_is_marked_partial(samples):
+    class Impatient(Oracle):
+        def batch(self, images, instructions):
+            if self.calls == 3:
+                raise KeyboardInterrupt
+            return super().batch(images, instructions)
+
+    report = evaluate_masks(samples, Impatient(samples), model="m", data="shapes", baselines=False)
+    assert not report.complete
+    assert report.images == 3
+
+
+def test_damaged_photos_are_left_out_and_named_or_stop(pack_folder):
+    pack = read_pack(pack_folder)
+    pack.photos[1].path.write_bytes(b"no picture")
+    left_out: list[str] = []
+    samples = list(pack_questions(pack, "all", left_out=left_out))
+    assert len({s.image_id for s in samples}) == 39
+    assert len(left_out) == 1
+    assert "0002.png" in left_out[0]
+    with pytest.raises(DataError, match=r"0002\.png"):
+        list(pack_questions(pack, "all", strict=True))
+    with pytest.raises(OptionError, match="split"):
+        list(pack_questions(pack, "everything"))
+    with pytest.raises(DataError, match="no question"):
+        evaluate_masks([], Oracle([]), model="m", data="nothing")
+
+
+def test_an_answer_with_nothing_kept_for_nothing_relevant_is_right():
+    answer = Answer("a", "i", "absent", False, 0, 0, False, 0.0, 0.0, False, 0.1)
+    assert answer.iou == 1.0
+
+
+@pytest.mark.skipif(data_folder() is None, reason="the packs of IVM_DATA are not here")
+def test_questions_on_real_photos():
+    pack = read_pack(data_folder() / "coco")
+    samples = list(pack_questions(pack, "test", limit=3))
+    assert {s.split("#")[0] for s in (x.uuid for x in samples)} == {s.image_id for s in samples}
+    assert "category" in {s.kind for s in samples}
+    assert isinstance(samples[0].image, np.ndarray)
+    assert Image.fromarray(samples[0].image).size == samples[0].heatmap.shape[::-1]
