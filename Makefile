@@ -71,4 +71,5 @@ core: wheel  ## install the wheel alone in a clean environment, run the demo the
 	rm -rf $(CLEAN) && $(PYTHON) -m venv $(CLEAN)
 	$(CLEAN)/bin/python -m pip install --quiet -c constraints.txt dist/*.whl
 	cd $(CLEAN) && bin/ivm demo --output demo.png
+	$(CLEAN)/bin/ivm mask src/ivm/assets/coffee.jpg "the cup" --output $(CLEAN)/cup.png
 	$(CLEAN)/bin/python runs/benchmark.py --only size --check
