@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ivm.errors import OptionError
-from ivm.tiles import MAX_GRID, MAX_TILES, fuse, grid_shape, lay_tiles
+from ivm.tiles import MAX_GRID, MAX_TILES, fuse, grid_shape, lay_tiles, parse_tiles
 
 SIZES = st.tuples(st.integers(64, 9000), st.integers(64, 9000))
 
@@ -53,12 +53,12 @@ def test_a_target_of_up_to_a_ninth_of_a_tile_lies_whole_in_the_middle_of_one(
     side = min(min(t.cell[2] - t.cell[0], t.cell[3] - t.cell[1]) for t in laid) // 9
     grid = grid_shape(size)
     left, top = x * (grid[1] - side) // 1000, y * (grid[0] - side) // 1000
-    ramp = 1 + (laid[0].cell[2] - laid[0].cell[0]) // 16
+    across, down = (1 + (laid[0].cell[i + 2] - laid[0].cell[i]) // 16 for i in (0, 1))  # where it fades
     assert any(
-        tile.cell[0] + ramp * tile.inner[0] <= left
-        and left + side <= tile.cell[2] - ramp * tile.inner[2]
-        and tile.cell[1] + ramp * tile.inner[1] <= top
-        and top + side <= tile.cell[3] - ramp * tile.inner[3]
+        tile.cell[0] + across * tile.inner[0] <= left
+        and left + side <= tile.cell[2] - across * tile.inner[2]
+        and tile.cell[1] + down * tile.inner[1] <= top
+        and top + side <= tile.cell[3] - down * tile.inner[3]
         for tile in laid
     )
 
@@ -92,6 +92,14 @@ def test_auto_goes_by_size() -> None:
 def test_tiles_that_make_no_sense_are_refused(tiles: object, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         lay_tiles((3000, 4000), tiles)
+
+
+def test_tiles_are_written_as_people_write_them() -> None:
+    written = {None: None, "auto": "auto", "4": 4, "2x3": (2, 3), "2X3": (2, 3), "0": 0}
+    assert {text: parse_tiles(text) for text in written} == written
+    for text in ("many", "", "x", "2x", "x2", "2x2x2", "-1", "1.5", "²", " 2", "AUTO"):
+        with pytest.raises(OptionError, match="tiles must be auto, a number"):
+            parse_tiles(text)
 
 
 LOGITS = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).normal(0, 4, (12, 16)))

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +21,6 @@ from ivm.errors import InstructionError, IVMError, OptionError
 if TYPE_CHECKING:
     from ivm.jobs import Item, Outcome, Settings
     from ivm.masker import Masker
-    from ivm.tiles import Tiles
 
 __all__ = ["app", "main"]
 
@@ -55,6 +55,12 @@ app = typer.Typer(
 )
 evaluate = typer.Typer(cls=_Group, no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(evaluate, name="eval", help="Measure how good heatmaps are.")
+
+# What several commands take.
+_Model = Annotated[str, typer.Option(help="Preset (see: ivm models), folder, or hub id.")]
+_Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+_Threads = Annotated[int | None, typer.Option(help="CPU threads.  [default: all]")]
+_Threshold = Annotated[float | None, typer.Option(help="Keep what is above, 0 to 1.  [default: the model's]")]
 
 
 def main() -> None:
@@ -109,10 +115,8 @@ def mask(
             "outline or heatmap.",
         ),
     ] = "overlay",
-    model: Annotated[str, typer.Option(help="Preset (see: ivm models), folder, or hub id.")] = "compact",
-    threshold: Annotated[
-        float | None, typer.Option(help="Keep what is above, 0 to 1.  [default: the model's]")
-    ] = None,
+    model: _Model = "compact",
+    threshold: _Threshold = None,
     tiles: Annotated[
         str | None,
         typer.Option(help="Look closer, for small targets: auto, a number along the longer side, or RxC."),
@@ -143,8 +147,8 @@ def mask(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one line of JSON a picture, for programs.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: all]")] = None,
+    device: _Device = "auto",
+    threads: _Threads = None,
 ) -> None:
     """Mask pictures: keep what the instruction is about.
 
@@ -153,6 +157,7 @@ def mask(
     record, results.jsonl; run the same command again, and it goes on where it stopped.
     """
     from ivm.jobs import Settings
+    from ivm.tiles import parse_tiles
 
     given = {
         "threshold": threshold,
@@ -164,7 +169,7 @@ def mask(
         "exact": exact,
     }
     options = {name: value for name, value in given.items() if value is not None}
-    settings = Settings(mode, _tiles(tiles), options)
+    settings = Settings(mode, parse_tiles(tiles), options)
     settings.check()
     manifest = image.suffix.lower() in {".jsonl", ".ndjson"}
     if manifest and instruction is not None:
@@ -234,16 +239,6 @@ def _words(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _tiles(text: str | None) -> Tiles:
-    if text is None or text == "auto":
-        return text  # type: ignore[return-value]
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.strip().isascii() and part.strip().isdigit() for part in parts):
-        raise OptionError(f"tiles must be auto, a number, or rows and columns such as 2x3, but got {text!r}")
-    numbers = [int(part) for part in parts]
-    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
-
-
 def _run_job(
     masker: Masker,
     items: list[Item],
@@ -255,14 +250,12 @@ def _run_job(
 ) -> None:
     from ivm.jobs import RESULTS, mask_items
 
-    failed = list(faults)
+    failed: list[Outcome] = []
     made = skipped = missing = 0
-    if as_json:
-        for fault in faults:
-            _say(json.dumps(fault.record))
+    total = len(faults) + len(items)
     try:
-        with _progress(len(items)) as advance:
-            for outcome in mask_items(masker, items, folder, settings, heatmaps):
+        with _progress(total) as advance:
+            for outcome in chain(faults, mask_items(masker, items, folder, settings, heatmaps)):
                 if outcome.error:
                     failed.append(outcome)
                 elif outcome.skipped:
@@ -271,12 +264,16 @@ def _run_job(
                     made += 1
                 missing += not outcome.error and not outcome.record["found"]
                 if as_json:
-                    record = {**outcome.record, "output": str(folder / outcome.record["output"])}
-                    _say(json.dumps(record))
+                    place = (
+                        {"output": str(folder / outcome.record["output"])}
+                        if "output" in outcome.record
+                        else {}
+                    )
+                    _say(json.dumps({**outcome.record, **place}))
                 advance()
     except KeyboardInterrupt:
         _say(
-            f"interrupted: {made + skipped} of {len(items)} are done; the same command goes on from there",
+            f"interrupted: {made + skipped} of {total} are done; the same command goes on from there",
             err=True,
         )
         raise typer.Exit(_INTERRUPTED) from None
@@ -292,25 +289,32 @@ def _run_job(
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Any]:
-    """A bar on stderr while it is a terminal, nothing otherwise; yields what moves it on by one."""
+def _progress(total: int | None, unit: str = "pictures") -> Iterator[Any]:
+    """A bar on stderr while it is a terminal, nothing otherwise; yields what moves it on by one, or `to`."""
     if not sys.stderr.isatty():
-        yield lambda: None
+        yield lambda to=None: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (BarColumn(30), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=total)
-        yield lambda: progress.advance(task)
+
+        def advance(to: int | None = None) -> None:
+            if to is None:
+                progress.advance(task)
+            else:
+                progress.update(task, completed=to)
+
+        yield advance
 
 
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write.")] = Path("demo.png"),
-    model: Annotated[str, typer.Option(help="Preset (see: ivm models), folder, or hub id.")] = "compact",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    model: _Model = "compact",
+    device: _Device = "auto",
 ) -> None:
     """Mask bundled pictures and write one sheet of them.
 
@@ -342,3 +346,66 @@ def models() -> None:
         size = f"{preset.megabytes:,.0f} MB"
         table.add_row(preset.name, size, preset.licence, escape(preset.summary + needs))
     Console().print(table)
+
+
+@evaluate.command()
+def masks(
+    data: Annotated[
+        Path,
+        typer.Argument(help="Folder with annotations.json (COCO format) and images/.", show_default=False),
+    ],
+    model: _Model = "compact",
+    split: Annotated[
+        str, typer.Option(help="Photos to ask about, by their names: train, val, test (15 %) or all.")
+    ] = "test",
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(help="Ask only this kind of question; may be repeated.  [default: all kinds]"),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Ask about so many photos.  [default: all]", min=1)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Chooses phrasings and absent names.", min=0)] = 0,
+    threshold: _Threshold = None,
+    baselines: Annotated[bool, typer.Option(help="Measure the trivial baselines beside it.")] = True,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write all figures as JSON.")
+    ] = None,
+    device: _Device = "auto",
+    threads: _Threads = None,
+) -> None:
+    """Ask about photos with known masks, and print how good the answers are.
+
+    Figures are given by kind of instruction, with 95 % intervals clustered by photo, beside three trivial
+    baselines: the whole image, an ellipse in its centre, and the colours that the instruction names.
+    """
+    from ivm.data.packs import read_pack
+    from ivm.evaluation.masks import evaluate_masks, pack_questions, print_report
+    from ivm.masker import load
+    from ivm.types import check_threshold
+
+    if threshold is not None:
+        check_threshold(threshold)
+    left_out: list[str] = []
+    pack = read_pack(data)
+    masker = load(model, device=device, threads=threads)
+    samples = pack_questions(pack, split, seed, kinds=kind or None, limit=limit, left_out=left_out)
+    with _progress(None, "questions") as advance:
+        report = evaluate_masks(
+            samples,
+            masker,
+            model=masker.name,
+            data=pack.name,
+            split=split,
+            seed=seed,
+            threshold=threshold,
+            baselines=baselines,
+            left_out=left_out,
+            progress=lambda done: advance(to=done),
+        )
+    print_report(report)
+    if output is not None:
+        report.save(output)
+        _say(str(output))
+    if not report.complete:
+        raise typer.Exit(_INTERRUPTED)

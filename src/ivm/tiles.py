@@ -16,7 +16,7 @@ import numpy as np
 from ivm.errors import OptionError
 from ivm.types import Box
 
-__all__ = ["MAX_GRID", "MAX_TILES", "Tile", "Tiles", "fuse", "grid_shape", "lay_tiles"]
+__all__ = ["MAX_GRID", "MAX_TILES", "Tile", "Tiles", "fuse", "grid_shape", "lay_tiles", "parse_tiles"]
 
 Tiles: TypeAlias = int | tuple[int, int] | Literal["auto"] | None
 """None: no tiles; int: tiles along the longer side; (rows, columns); "auto": by the image's size."""
@@ -49,6 +49,22 @@ class Tile:
     box: Box
     cell: Box
     inner: tuple[bool, bool, bool, bool]
+
+
+def parse_tiles(text: str | None) -> Tiles:
+    """Tiles as people write them: "auto", "4", or rows and columns as in "2x3"; None stays None.
+
+    Raises:
+        OptionError: it is none of these.
+    """
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    numbers = [int(part) for part in text.lower().split("x") if part.isascii() and part.isdigit()]
+    if len(numbers) != text.lower().count("x") + 1 or len(numbers) > 2:
+        raise OptionError(f"tiles must be auto, a number, or rows and columns such as 2x3, but got {text!r}")
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
 def grid_shape(size: tuple[int, int]) -> tuple[int, int]:
