@@ -97,19 +97,20 @@ class _Footprint:
     """Lowest and highest point over each cell of the grid that an object covers."""
 
     def __init__(self, points: np.ndarray) -> None:
-        cells = np.rint(points[:, :2] / CELL).astype(np.int64)
-        reach = int(np.abs(cells).max()) + 1
+        cells = np.rint(points[:2] * (1 / CELL)).astype(np.int64)
+        reach = int(max(cells.max(), -cells.min())) + 1
         width = 2 * reach + 1
-        key = (cells[:, 1] + reach) * width + cells[:, 0] + reach
-        bottom, top = np.full(width * width, np.inf), np.full(width * width, -np.inf)
-        np.minimum.at(bottom, key, points[:, 2])
-        np.maximum.at(top, key, points[:, 2])
+        key = (cells[1] + reach) * width + cells[0] + reach
+        bottom = np.full(width * width, np.inf, np.float32)
+        top = np.full(width * width, -np.inf, np.float32)
+        np.minimum.at(bottom, key, points[2])
+        np.maximum.at(top, key, points[2])
         used = np.flatnonzero(top > -np.inf)
         self.rows, self.columns = used // width - reach, used % width - reach
         self.bottom, self.top = bottom[used], top[used]
         self.offsets = self.rows * SIDE + self.columns
         self.reach = reach
-        self.middle = points[:, :2].mean(axis=0)  # as good as the centre of mass for things of even thickness
+        self.middle = points[:2].mean(axis=1)  # as good as the centre of mass for things of even thickness
 
 
 class _Map:
@@ -152,14 +153,14 @@ def arrange(spec: TabletopSpec, library: Library, azimuth: float, rng: RNG) -> A
         for _ in range(2):  # a second orientation, if the first finds no room
             turn, lying = _turn(rng, kind.lying, _facing(look, library, azimuth, rng))
             matrix = turn * look.scale
-            points = specimen.points @ matrix.T
-            lift = float(points[:, 2].min())
-            points[:, 2] -= lift
+            points = matrix.astype(np.float32) @ specimen.points.T  # [3, P]: rows are quick to reduce
+            lift = float(points[2].min())
+            points[2] -= lift
             foot = _Footprint(points)
             found = None
             if pile and not lying:
                 for which in _bearers(items, look, rng):
-                    found = _find_support(which, look, foot, points, items, library, ground, rng)
+                    found = _find_support(which, look, foot, items, library, ground, rng)
                     if found is not None:
                         break
             if found is None:
@@ -172,7 +173,7 @@ def arrange(spec: TabletopSpec, library: Library, azimuth: float, rng: RNG) -> A
         cells = ground.cells(foot, x, y)
         assert cells is not None
         ground.put(foot, cells, z, len(items))
-        low, high = points.min(axis=0), points.max(axis=0)
+        low, high = points.min(axis=1), points.max(axis=1)
         items.append(
             Item(
                 look.name,
@@ -306,7 +307,6 @@ def _find_support(
     which: int,
     look: _Look,
     foot: _Footprint,
-    points: np.ndarray,
     items: list[Item],
     library: Library,
     ground: _Map,
@@ -342,7 +342,7 @@ def _find_support(
             continue
         if not _steady(foot, touching, loose=hollow):
             continue
-        sunk = z + float(points[:, 2].min()) < rim - 0.012
+        sunk = z < rim - 0.012
         if hollow and not sunk:
             continue
         if best is None or z < best[2]:

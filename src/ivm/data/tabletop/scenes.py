@@ -37,6 +37,7 @@ __all__ = ["Studio", "tabletop_scene", "tabletop_scenes"]
 RNG = np.random.Generator
 
 _ATTEMPTS = 6
+_MIN_FILLED = 0.02  # of the picture, by things that can be named
 
 _BACKGROUND: dict[int, tuple[str, tuple[str, ...], frozenset[str]]] = {
     TABLE: ("table", ("desk", "tabletop"), frozenset({"surface"})),
@@ -119,7 +120,8 @@ class Studio:
         view = self.spec.views[rng.integers(len(self.spec.views))]
         for _ in range(_ATTEMPTS):  # a camera at the wrist may see nothing but the table
             scene = self._attempt(library, stage, view, index, rng)
-            if sum(thing.is_thing for thing in scene.things) >= min(2, self.spec.objects[0]):
+            areas = [thing.area for thing in scene.things if thing.is_thing]
+            if len(areas) >= min(2, self.spec.objects[0]) and sum(areas) >= _MIN_FILLED * self.spec.size**2:
                 break
         return scene
 
@@ -131,10 +133,10 @@ class Studio:
         if arm is not None and view != "wrist":
             arm = stand_away(arm, camera, rng)
         drawing = Drawing()
-        draw_room(drawing, library, rng)
         draw_items(drawing, library, arrangement.items)
         if arm is not None:
             draw_arm(drawing, arm, ARM, GRIPPER)
+        draw_room(drawing, library, rng)  # last: what is hidden behind nearer parts costs nothing
         lights, ambient = draw_lights(rng)
         image, parts = stage.draw(drawing, camera, lights, ambient)
         owners = np.array([*drawing.owners, -1], np.int16)

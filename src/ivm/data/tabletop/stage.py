@@ -300,10 +300,10 @@ def _compile(mujoco: Any, library: Library, size: int, shadows: bool, smooth: bo
     spec = mujoco.MjSpec()
     spec.visual.global_.offwidth = spec.visual.global_.offheight = size
     spec.visual.quality.offsamples = 4 if smooth else 0
-    spec.visual.quality.shadowsize = 1024 if shadows else 0
+    spec.visual.quality.shadowsize = 768 if shadows else 0
     spec.visual.headlight.diffuse = spec.visual.headlight.specular = [0, 0, 0]
     spec.visual.map.znear, spec.visual.map.zfar = 0.02, 8.0
-    spec.visual.map.shadowclip = 1.0
+    spec.visual.map.shadowclip = 1.5
     spec.stat.extent, spec.stat.center = 1.0, [0, 0, 0]
     for i, mesh in enumerate(library.meshes):
         spec.add_mesh(
