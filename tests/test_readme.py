@@ -172,6 +172,7 @@ def test_file_tree_of_the_readme_is_true() -> None:
         s for s in snippets("README.md", (ROOT / "README.md").read_text("utf-8")) if s.language == "text"
     )
     stack: list[tuple[int, Path]] = []
+    shown_paths: set[Path] = set()
     for line in tree.body.splitlines():
         shown, _, about = line.partition("  #") if "  #" in line else line.strip().partition("  ")
         depth, name = len(line) - len(line.lstrip()), shown.strip()
@@ -180,6 +181,14 @@ def test_file_tree_of_the_readme_is_true() -> None:
         assert about.strip(), f"{name} says nothing about itself"
         assert path.exists(), f"the file tree shows {path.relative_to(ROOT)}"
         stack.append((depth, path))
+        shown_paths.add(path)
+    package = ROOT / "src" / "ivm"
+    unseen = {
+        path.name
+        for path in package.iterdir()
+        if (path.suffix == ".py" or path.is_dir()) and not path.name.startswith("_")
+    } - {path.name for path in shown_paths}
+    assert not unseen, f"the file tree of the README lacks {sorted(unseen)}"
 
 
 def test_marks_and_outputs_are_understood() -> None:
