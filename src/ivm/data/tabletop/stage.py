@@ -177,6 +177,7 @@ class Stage:
         self._mujoco = mujoco = load_mujoco()
         self.size = size
         self._context: Any = None
+        self._labels: Any = None
         self._gl: Any = None
         self.model = _compile(mujoco, library, size, shadows, smooth)
         self.data = mujoco.MjData(self.model)
@@ -207,16 +208,20 @@ class Stage:
             self._gl = source.GLContext(self.size, self.size)
             self._gl.make_current()
             self._context = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_50)
+            # Part numbers need no samples and no shadows: a buffer without them halves what they cost.
+            self.model.vis.quality.offsamples = self.model.vis.quality.shadowsize = 0
+            self._labels = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_50)
         except (ImportError, AttributeError, RuntimeError, mujoco.FatalError) as error:
             raise IVMError(_no_opengl(error)) from error
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
 
     def close(self) -> None:
         """Free the context; the stage draws no more."""
         if self._context is not None:
             self._gl.make_current()
             self._context.free()
-            self._context = None
+            if self._labels is not None:
+                self._labels.free()
+            self._context = self._labels = None
         if self._gl is not None:
             self._gl.free()
             self._gl = None
@@ -237,15 +242,13 @@ class Stage:
         mujoco.mjv_updateScene(
             self.model, self.data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, scene
         )
-        mujoco.mjr_render(self._view, scene, self._context)
-        mujoco.mjr_readPixels(self._rgb, None, self._view, self._context)
+        self._render(self._context)
         image = self._rgb[::-1].copy()
         flags = scene.flags
         shadow = int(flags[mujoco.mjtRndFlag.mjRND_SHADOW])
         flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
         flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = 1
-        mujoco.mjr_render(self._view, scene, self._context)
-        mujoco.mjr_readPixels(self._rgb, None, self._view, self._context)
+        self._render(self._labels)
         flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = 0
         flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadow
         # The renderer writes 1 + number of the geom in the scene, low byte first; fewer than 256 are drawn.
@@ -254,6 +257,12 @@ class Stage:
             geom = scene.geoms[i]
             parts[geom.segid + 1] = geom.objid
         return image, parts[self._rgb[::-1, :, 0]]
+
+    def _render(self, context: Any) -> None:
+        mujoco = self._mujoco
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, context)
+        mujoco.mjr_render(self._view, self._scene, context)
+        mujoco.mjr_readPixels(self._rgb, None, self._view, context)
 
     def _write(self, drawing: Drawing, camera: Camera, lights: list[Light], ambient: np.ndarray) -> None:
         model, data = self.model, self.data
