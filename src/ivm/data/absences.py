@@ -7,7 +7,7 @@ import numpy as np
 from ivm.data.colours import COLOURS
 from ivm.data.commands import HAND, PICK
 from ivm.data.drafts import REFER, Asking, Draft, candidates, frame, some_noun
-from ivm.data.expressions import Phrase, landmark_phrase, pick_noun, plural_phrase, relation_words
+from ivm.data.expressions import Phrase, adjective, landmark_phrase, pick_noun, plural_phrase, relation_words
 from ivm.data.questions import exists_text
 from ivm.data.words import all_nouns, is_mass, is_plural
 
@@ -46,7 +46,7 @@ def absent_exists(ask: Asking) -> Draft | None:
 
 def absent_count(ask: Asking) -> Draft | None:
     noun = _absent_noun(ask)
-    if not noun or is_mass(noun):
+    if not noun or is_mass(noun) or is_plural(noun):
         return None
     text = ask.one(("how many {x} are there?", "count the {x}", "how many {x} can you see?")).format(
         x=plural_phrase(noun)
@@ -80,7 +80,9 @@ def absent_quality(ask: Asking) -> Draft | None:
         for i in candidates(ask)[:4] if values else ():
             noun, value = pick_noun(r, ask.rng, i), ask.one(values)
             if noun and not np.minimum(r.noun(noun), r.quality(attribute, value)).any():
-                return frame(ask, REFER, Phrase(f"the {value} {noun}", noun, (), (), is_plural(noun)))
+                return frame(
+                    ask, REFER, Phrase(f"the {adjective(value)} {noun}", noun, (), (), is_plural(noun))
+                )
     return None
 
 

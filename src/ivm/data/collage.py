@@ -25,6 +25,8 @@ from ivm.errors import OptionError
 
 __all__ = ["collage_scene"]
 
+_MARGIN = 1.2  # grounds are so much larger than the picture that is cut from them
+_BLOCK, _GROUNDS = 256, 64  # so many collages in a row share so many grounds
 _VISIBLE = 0.45  # share of a pasted thing that later ones leave visible
 _SHARP = 9.0  # mean absolute Laplacian of a sharp photo of 256 pixels, in grey levels
 _TAG = 0x636F6C  # keeps these random numbers apart from those of other users of the same seed
@@ -90,8 +92,10 @@ def collage_scene(materials: Materials, seed: int, index: int, size: int = 256) 
     regions: tuple[Region, ...] = ()
     known: frozenset[str] | None = None
     if materials.photos and rng.random() < 0.85:
-        photo = materials.photos[int(rng.integers(len(materials.photos)))]
-        image, masks = _crop(*materials.ground(photo, size), size, rng)
+        # A block of collages shares some grounds, so that decoding does not cost more than pasting.
+        block = np.random.default_rng([_TAG, seed, index // _BLOCK, int(rng.integers(_GROUNDS))])
+        photo = materials.photos[int(block.integers(len(materials.photos)))]
+        image, masks = _crop(*materials.ground(photo, round(_MARGIN * size)), size, rng)
         regions, known = photo.regions, materials.vocabularies[photo.pack]
     else:
         image, masks = _pattern(size, rng), []
@@ -136,15 +140,10 @@ def _crop(
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """A random square of a photo and its masks, sometimes mirrored, `size` pixels wide."""
     height, width = image.shape[:2]
-    side = int(size * rng.uniform(0.75, 1.0))
-    x, y = int(rng.integers(width - side + 1)), int(rng.integers(height - side + 1))
-    mirrored = rng.random() < 0.5
-
-    def cut(picture: np.ndarray, way: int) -> np.ndarray:
-        part = cv2.resize(picture[y : y + side, x : x + side], (size, size), interpolation=way)
-        return np.asarray(cv2.flip(part, 1)) if mirrored else np.asarray(part)
-
-    return cut(image, cv2.INTER_LINEAR), [cut(mask, cv2.INTER_NEAREST) for mask in masks]
+    x, y = int(rng.integers(width - size + 1)), int(rng.integers(height - size + 1))
+    step = -1 if rng.random() < 0.5 else 1
+    image = np.ascontiguousarray(image[y : y + size, x : x + size][:, ::step])
+    return image, list(np.ascontiguousarray(masks[:, y : y + size, x : x + size][:, :, ::step]))
 
 
 def _pattern(size: int, rng: np.random.Generator) -> np.ndarray:
@@ -152,24 +151,25 @@ def _pattern(size: int, rng: np.random.Generator) -> np.ndarray:
     one, two = rng.integers(30, 236, (2, 3)).astype(np.float32)
     if rng.random() < 0.6:
         two = one + rng.uniform(-50, 50, 3).astype(np.float32)
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
-    angle = rng.uniform(0, np.pi)
-    along = x * np.cos(angle) + y * np.sin(angle)
+    x = np.arange(size, dtype=np.float32)[None] / size
+    y = x.T
+    angle = float(rng.uniform(0, np.pi))
+    along = x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle))
     kind = rng.integers(5)
     if kind == 0:
-        mix = np.zeros_like(x)
+        mix = np.zeros_like(along)
     elif kind == 1:
         mix = (along - along.min()) / np.ptp(along)
     elif kind == 2:
         cells = rng.integers(3, 9)
         mix = ((np.floor(x * cells) + np.floor(y * cells)) % 2).astype(np.float32)
     elif kind == 3:
-        mix = (np.sin(along * rng.uniform(15, 60)) > 0).astype(np.float32)
+        mix = (np.sin(along * np.float32(rng.uniform(15, 60))) > 0).astype(np.float32)
     else:
         coarse = rng.random((int(rng.integers(3, 24)),) * 2).astype(np.float32)
         mix = np.asarray(cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC))
-    grain = rng.normal(0, rng.uniform(0, 8), (size // 2, size // 2, 3)).astype(np.float32)
-    canvas = one + (two - one) * mix[:, :, None] + cv2.resize(grain, (size, size))
+    grain = rng.standard_normal((size // 2, size // 2), np.float32) * np.float32(rng.uniform(0, 8))
+    canvas = one + (two - one) * mix[:, :, None] + np.asarray(cv2.resize(grain, (size, size)))[:, :, None]
     return np.clip(canvas, 0, 255).astype(np.uint8)
 
 
@@ -234,7 +234,10 @@ def _may_be_painted(name: str) -> bool:
 
 
 def _painted(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same thing in another colour: hue turned; sometimes drained of colour, then darker or lighter."""
+    """The same thing in another colour: hue turned; sometimes drained of colour, then darker or lighter.
+
+    Of premultiplied colours: hue and saturation are those of the plain ones, value is scaled by alpha.
+    """
     hsv = np.asarray(cv2.cvtColor(np.ascontiguousarray(patch[:, :, :3]), cv2.COLOR_RGB2HSV))
     kind = rng.random()
     if kind < 0.75:
@@ -242,7 +245,8 @@ def _painted(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     else:
         hsv[:, :, 1] = hsv[:, :, 1] // 8
         value = hsv[:, :, 2].astype(np.float32)
-        hsv[:, :, 2] = (value * 0.35 if kind < 0.88 else 150 + value * 0.41).astype(np.uint8)
+        alpha = patch[:, :, 3] * np.float32(1 / 255)
+        hsv[:, :, 2] = (value * 0.35 if kind < 0.88 else 150 * alpha + value * 0.41).astype(np.uint8)
     return np.dstack([cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), patch[:, :, 3]])
 
 
@@ -251,7 +255,7 @@ def _paste(sheet: _Sheet, piece: _Piece, rng: np.random.Generator) -> None:
     size = sheet.image.shape[0]
     layer = _prepared(piece.patch, piece.side, rng)
     h, w = layer.shape[:2]
-    solid = (layer[:, :, 3] > 0.5).view(np.uint8)
+    solid = (layer[:, :, 3] > 127).view(np.uint8)
     for attempt in range(8):
         if piece.spot is not None:
             dx, dy = rng.normal(0, 0.01 + 0.02 * attempt, 2)
@@ -275,7 +279,7 @@ def _paste(sheet: _Sheet, piece: _Piece, rng: np.random.Generator) -> None:
         return
     under = sheet.image[y0:y1, x0:x1].astype(np.float32)
     layer = _matched(layer[y0 - y : y1 - y, x0 - x : x1 - x], under, sheet.sharpness, rng)
-    under *= 1 - layer[:, :, 3:]
+    under *= 1 - layer[:, :, 3:] * np.float32(1 / 255)
     under += layer[:, :, :3]
     sheet.image[y0:y1, x0:x1] = np.clip(under, 0, 255)
     clear = 1 - part
@@ -293,14 +297,11 @@ def _paste(sheet: _Sheet, piece: _Piece, rng: np.random.Generator) -> None:
 
 
 def _prepared(patch: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Scaled, sometimes mirrored and turned: float32 [h, w, 4], premultiplied, colours to 255, alpha to 1."""
-    layer = patch.astype(np.float32)
-    layer[:, :, 3] *= 1 / 255
-    layer[:, :, :3] *= layer[:, :, 3:]
+    """Scaled, sometimes mirrored and turned: uint8 [h, w, 4], premultiplied."""
     scale = side / max(patch.shape[:2])
     w, h = max(4, round(patch.shape[1] * scale)), max(4, round(patch.shape[0] * scale))
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    layer = np.asarray(cv2.resize(layer, (w, h), interpolation=way))
+    layer = np.asarray(cv2.resize(patch, (w, h), interpolation=way))
     if rng.random() < 0.5:
         layer = np.asarray(cv2.flip(layer, 1))
     if rng.random() < 0.35:
@@ -313,10 +314,9 @@ def _prepared(patch: np.ndarray, side: int, rng: np.random.Generator) -> np.ndar
 
 
 def _matched(layer: np.ndarray, under: np.ndarray, sharpness: float, rng: np.random.Generator) -> np.ndarray:
-    """`layer` with light, colour cast and sharpness moved part of the way to those of the ground under it."""
-    alpha = layer[:, :, 3:]
-    share = max(float(cv2.mean(layer)[3]), 1e-3)
-    mean = np.array(cv2.mean(layer)[:3]) / share
+    """float32 `layer` with light, cast and sharpness moved part of the way to those of the ground under it."""
+    *mean_, share = cv2.mean(layer)
+    mean = np.array(mean_) / max(share / 255, 1e-3)
     middle, spread = cv2.meanStdDev(under)
     ground = middle[:, 0]
     strength = float(rng.uniform(0, 0.4))
@@ -324,8 +324,8 @@ def _matched(layer: np.ndarray, under: np.ndarray, sharpness: float, rng: np.ran
     cast = 1 + 0.5 * strength * (ground / max(float(ground.mean()), 20.0) - 1)
     gain = light * np.clip(cast, 0.8, 1.25)
     contrast = float(np.clip(1 + strength * (float(spread.mean()) / 60.0 - 1), 0.75, 1.15))
-    factors = np.append(gain * contrast, 1.0).astype(np.float32)
-    offset = np.append(mean * gain * (1 - contrast), 0.0).astype(np.float32)
-    layer = layer * factors + alpha * offset
+    change = np.diag(np.append(gain * contrast, 1.0))
+    change[:3, 3] = mean * gain * (1 - contrast) / 255
+    layer = np.asarray(cv2.transform(layer.astype(np.float32), change))
     sigma = float((1 - sharpness) * rng.uniform(0.3, 1.1))  # a softer ground wants softer things on it
     return np.asarray(cv2.GaussianBlur(layer, (0, 0), sigma)) if sigma > 0.25 else layer

@@ -68,12 +68,14 @@ def spoken_name(raw: str) -> str | None:
     for part, product in _names()["products"].items():
         if name.endswith(part) and name != part:
             return product
+    if _NO_PICTURE.search(name):
+        return None
     if _SMILEYS.search(name):
         if "cat face" in name and name != "cat face":
             return "smiley cat"
         animal = name.removesuffix(" face")
         return animal if animal in _listed("faced") else "smiley"
-    return None if _NO_PICTURE.search(name) else name
+    return name
 
 
 @dataclass(frozen=True)

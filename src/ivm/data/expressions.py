@@ -18,6 +18,7 @@ __all__ = [
     "STYLES",
     "Claim",
     "Phrase",
+    "adjective",
     "corner_words",
     "describe",
     "landmark_phrase",
@@ -96,11 +97,18 @@ def corner_words(column: str, row: str, rng: np.random.Generator) -> str:
     return f"at the {row}"
 
 
-def pick_noun(r: Reading, rng: np.random.Generator, i: int, generic: float = 0.0) -> str | None:
-    """What to call thing `i`: mostly its name, sometimes a synonym or a more general noun, or "object"."""
+def pick_noun(
+    r: Reading, rng: np.random.Generator, i: int, generic: float = 0.0, countable: bool = False
+) -> str | None:
+    """What to call thing `i`: mostly its name, sometimes a synonym or a more general noun.
+
+    Args:
+        generic: share of "object" and the like, where the scene allows that.
+        countable: no mass noun.
+    """
     if generic and r.complete and r.things[i].is_thing and rng.random() < generic:
         return GENERIC[int(rng.integers(len(GENERIC)))]
-    nouns = r.nouns_of(i)
+    nouns = [noun for noun in r.nouns_of(i) if not (countable and is_mass(noun))]
     if not nouns:
         return None
     if len(nouns) == 1 or rng.random() < 0.65:
@@ -134,13 +142,18 @@ def _quality(attribute: str) -> Style:
         noun = r.things[i].name if attribute == "size" else pick_noun(r, rng, i, 0.2)
         if not noun or (not r.knows(noun) and noun not in GENERIC):
             return None
-        words: tuple[str, ...] = said.get(value, (value,))
+        words: tuple[str, ...] = said.get(value, (adjective(value),))
         if len(words) == 3 and r.noun(noun).sum() != 2:
             words = words[:2]  # "the smaller cup" is said of two
         word = words[int(rng.integers(len(words)))]
         return Claim(f"{word} {noun}", noun, np.minimum(r.noun(noun), r.quality(attribute, value)))
 
     return style
+
+
+def adjective(value: str) -> str:
+    """A material or pattern as it stands before a noun: "wood" -> "wooden"."""
+    return "wooden" if value == "wood" else value
 
 
 def _two_qualities(r: Reading, rng: np.random.Generator, i: int) -> Claim | None:
@@ -153,13 +166,13 @@ def _two_qualities(r: Reading, rng: np.random.Generator, i: int) -> Claim | None
     if attribute == "size":
         noun = thing.name
     value = str(getattr(thing, attribute))
-    order = f"{thing.colour} {value} {noun}" if attribute == "material" else f"{value} {thing.colour} {noun}"
+    said = [thing.colour, adjective(value)] if attribute == "material" else [value, thing.colour]
     truth = np.minimum(r.noun(noun), np.minimum(r.colour(thing.colour), r.quality(attribute, value)))
-    return Claim(order, noun, truth)
+    return Claim(" ".join([*said, noun]), noun, truth)
 
 
 def _superlative(r: Reading, rng: np.random.Generator, i: int) -> Claim | None:
-    noun = pick_noun(r, rng, i, 0.2)
+    noun = pick_noun(r, rng, i, 0.2, countable=True)
     if not noun:
         return None
     among = r.noun(noun)
@@ -171,7 +184,7 @@ def _superlative(r: Reading, rng: np.random.Generator, i: int) -> Claim | None:
 
 
 def _side(r: Reading, rng: np.random.Generator, i: int) -> Claim | None:
-    noun = pick_noun(r, rng, i, 0.15)
+    noun = pick_noun(r, rng, i, 0.15, countable=True)
     if not noun:
         return None
     sides = list(_DIRECTIONS)
@@ -223,7 +236,7 @@ def _closest(r: Reading, rng: np.random.Generator, i: int) -> Claim | None:
 
 
 def _ordinal(r: Reading, rng: np.random.Generator, i: int) -> Claim | None:
-    noun = pick_noun(r, rng, i)
+    noun = pick_noun(r, rng, i, countable=True)
     if not noun:
         return None
     among = r.noun(noun)
@@ -261,7 +274,7 @@ def _relation(*relations: str) -> Style:
 
 def _nearest(r: Reading, rng: np.random.Generator, i: int) -> Claim | None:
     marks = [k for k in r.askable if k != i and r.single[k]]
-    noun = pick_noun(r, rng, i)
+    noun = pick_noun(r, rng, i, countable=True)
     if not noun or not marks:
         return None
     for k in rng.permutation(len(marks))[:3]:

@@ -107,7 +107,14 @@ KINDS: dict[str, Kind] = {
         "name", "everything of a name or of a more general name", "find the cup", naming.category
     ),
     "every": Kind("name", "all things of a name, said so", "all the cups", naming.every),
-    "where": Kind("name", "where a thing is", "where is the kettle?", questions.ask_about(*_WHERE)),
+    "where": Kind(
+        "name",
+        "where a thing is",
+        "where is the kettle?",
+        questions.ask_about(
+            *_WHERE, styles=("category", "category", "colour", "size", "superlative", "two qualities")
+        ),
+    ),
     "written": Kind(
         "name", "the thing with certain words on it", 'the box that says "TEA"', naming.refer("written")
     ),
@@ -413,7 +420,7 @@ KINDS: dict[str, Kind] = {
     "absent relation": Kind(
         "absent",
         "things that are there, but not so placed",
-        "the cup left of the plate",
+        "the plate on the cup",
         absences.absent_relation,
     ),
     "absent ordinal": Kind(

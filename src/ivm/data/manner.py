@@ -15,7 +15,7 @@ _REQUESTS = (
     "can you {t}?",
     "can you {t} for me?",
     "would you {t}?",
-    "would you mind if I asked you to {t}?",
+    "would you be so kind as to {t}?",
     "I want you to {t}",
     "I need you to {t}",
     "I'd like you to {t}",

@@ -22,7 +22,7 @@ from ivm.errors import DataError
 __all__ = ["Cut", "Materials", "read_materials"]
 
 _PATCH = 128  # longest side of a stored cut-out, pixels
-_CACHE_BYTES = 320 * 2**20
+_PATCH_BYTES, _GROUND_BYTES = 208 * 2**20, 96 * 2**20  # of decoded pictures that are kept
 _MAX_CUTS = 2000  # things cut from photos: few enough to stay decoded
 
 
@@ -56,7 +56,7 @@ class Cut:
 
 @dataclass
 class Materials:
-    """What collages are made of; holds a bounded cache of decoded pictures (320 MiB).
+    """What collages are made of; keeps decoded pictures, at most 304 MiB of them.
 
     Attributes:
         photos: grounds.
@@ -69,10 +69,11 @@ class Materials:
     vocabularies: dict[str, frozenset[str]]
     cutouts: dict[str, tuple[Cutout, ...]]
     cuts: dict[str, tuple[Cut, ...]]
-    _cache: _Cache = field(default_factory=lambda: _Cache(_CACHE_BYTES), repr=False)
+    _patches: _Cache = field(default_factory=lambda: _Cache(_PATCH_BYTES), repr=False)
+    _grounds: _Cache = field(default_factory=lambda: _Cache(_GROUND_BYTES), repr=False)
 
     def ground(self, photo: Photo, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """A photo whose shorter side is `size`: uint8 [H, W, 3]; and its masks: uint8 [K, H, W], 0 or 1."""
+        """A photo whose shorter side is `size`: uint8 [H, W, 3]; and its masks, uint8 [K, H, W] of 0 and 1."""
 
         def make() -> tuple[np.ndarray, np.ndarray]:
             image = photo.image()
@@ -85,16 +86,16 @@ class Materials:
             )
             return image, np.packbits(flat, axis=1)  # masks take an eighth so
 
-        image, packed = self._cache.get((photo.image_id, size), make)
+        image, packed = self._grounds.get((photo.image_id, size), make)
         height, width = image.shape[:2]
         return image, np.unpackbits(packed, axis=1, count=height * width).reshape(-1, height, width)
 
     def patch(self, item: Cutout | Cut) -> np.ndarray:
-        """uint8 [H, W, 4] with alpha, longest side at most 128 pixels."""
+        """uint8 [H, W, 4], colours premultiplied by alpha, longest side at most 128 pixels."""
         if isinstance(item, Cutout):
-            return self._cache.get(item.path, lambda: (item.rgba(_PATCH),))[0]
+            return self._patches.get(item.path, lambda: (_premultiplied(item.rgba(_PATCH)),))[0]
         key = (item.photo.image_id, item.region.annotation_id)
-        return self._cache.get(key, lambda: (_cut_out(item),))[0]
+        return self._patches.get(key, lambda: (_premultiplied(_cut_out(item)),))[0]
 
     @cached_property
     def unseen_unlabelled(self) -> frozenset[str]:
@@ -107,7 +108,7 @@ class Materials:
         return tuple(sorted(self.cutouts.keys() | self.cuts.keys()))
 
     def __getstate__(self) -> dict[str, Any]:  # a worker process starts with an empty cache
-        return {**self.__dict__, "_cache": _Cache(_CACHE_BYTES)}
+        return {**self.__dict__, "_patches": _Cache(_PATCH_BYTES), "_grounds": _Cache(_GROUND_BYTES)}
 
 
 def read_materials(
@@ -170,6 +171,12 @@ def _worth_cutting(photo: Photo, region: Region) -> bool:
     share = float(coco_mask.area(region.rle)) / (photo.width * photo.height)
     whole = x > 2 and y > 2 and x + w < photo.width - 2 and y + h < photo.height - 2
     return bool(whole and 0.015 < share < 0.5 and min(w, h) >= 28)
+
+
+def _premultiplied(rgba: np.ndarray) -> np.ndarray:
+    alpha = rgba[:, :, 3:].astype(np.uint16)
+    colours = (rgba[:, :, :3] * alpha + 127) // 255
+    return np.ascontiguousarray(np.dstack([colours.astype(np.uint8), rgba[:, :, 3]]))
 
 
 def _cut_out(item: Cut) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from ivm.data.drafts import REFER, Asking, Draft, Maker, candidates, frame, single, some_noun
@@ -33,9 +34,16 @@ def category(ask: Asking) -> Draft | None:
     if not found:
         return None
     noun, targets = found
-    many = len(targets) > 1 or (ask.r.several[targets[0]] and ask.rng.random() < 0.1)
+    many = len(targets) > 1 or (ask.r.several[targets[0]] and _parts(ask.r.things[targets[0]].mask) > 1)
     said = plural_phrase(noun) if many and not is_mass(noun) else noun
     return frame(ask, REFER, Phrase(f"the {said}", noun, targets, (), said != noun or is_plural(noun)))
+
+
+def _parts(mask: np.ndarray) -> int:
+    """Connected parts of a mask that are at least a fifth of it: a guess at how many things it covers."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8))
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    return int((areas >= areas.sum() / 5).sum())
 
 
 def every(ask: Asking) -> Draft | None:
@@ -74,7 +82,7 @@ def group_but(ask: Asking) -> Draft | None:
     """All of a name but one: "all the cups but the blue one"."""
     r = ask.r
     found = some_noun(ask, 3)
-    if not found or is_plural(found[0]):
+    if not found or is_plural(found[0]) or is_mass(found[0]):
         return None
     noun, targets = found
     for i in (targets[int(k)] for k in ask.rng.permutation(len(targets))):

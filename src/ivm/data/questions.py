@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ivm.data.colours import COLOURS
 from ivm.data.drafts import Asking, Draft, Maker, candidates, single, some_noun
 from ivm.data.expressions import Phrase, landmark_phrase, pick_noun, plural_phrase, relation_words
 from ivm.data.words import article, is_mass, is_plural
@@ -156,18 +155,18 @@ def compare(*questions: str, attribute: str = "") -> Maker:
     """A question about two things, both of which must be looked at."""
 
     def make(ask: Asking) -> Draft | None:
-        one = single(ask, ("category", "category", "colour", "side"))
+        # A question of colour does not tell the colours.
+        styles = ("category", "side") if attribute == "colour" else ("category", "category", "colour", "side")
+        one = single(ask, styles)
         if not one or not ask.r.single[one.targets[0]]:
             return None
-        two = single(ask, ("category", "category", "colour"), avoid=one.targets)
+        two = single(ask, styles, avoid=one.targets)
         if (
             not two
             or not ask.r.single[two.targets[0]]
             or (attribute == "depth" and not _has_depth(ask, one, two))
         ):
             return None
-        if attribute == "colour" and (one.text.split()[1] in COLOURS or two.text.split()[1] in COLOURS):
-            return None  # would give the answer away
         text = ask.one(questions).format(
             a=one.text, b=two.text, be="are" if one.is_plural else "is", do="do" if one.is_plural else "does"
         )
