@@ -229,12 +229,13 @@ def _draw_look(
             weights = np.where(carries, weights, 0) if carries.any() else weights
         name = names[rng.choice(len(names), p=weights / weights.sum())]
     kind = KINDS[name]
-    if colour is None:
-        colour = choices[name][rng.integers(len(choices[name]))]
+    allowed = choices[name] if colour is None else (colour,)
     finish = kind.finish[0] if rng.random() < 0.7 else kind.finish[rng.integers(len(kind.finish))]
-    texture = _draw_texture(spec, library, name, colour, finish, rng)
+    texture = _draw_texture(spec, library, name, allowed, finish, rng)
+    painted = library.textures[texture].colour if texture >= 0 else None
+    colour = painted or allowed[rng.integers(len(allowed))]
     rgb = sample_colour(colour, rng, kind.shades.get(colour))
-    if texture >= 0 and library.textures[texture].role in ("pattern", "label"):
+    if painted is not None:
         rgb = np.ones(3, np.float32)  # the texture has the colour already
     accent = sample_colour(("white", "black", "silver", colour, "grey", "red", "blue")[rng.integers(7)], rng)
     options = library.by_name[name]
@@ -243,17 +244,19 @@ def _draw_look(
     return _Look(name, specimen, colour, rgb, accent, finish, texture, scale * stretch)
 
 
-def _draw_texture(spec: TabletopSpec, library: Library, name: str, colour: str, finish: str, rng: RNG) -> int:
-    """Index of a texture that fits the kind and the colour, or -1."""
+def _draw_texture(
+    spec: TabletopSpec, library: Library, name: str, allowed: tuple[str, ...], finish: str, rng: RNG
+) -> int:
+    """Index of a texture that fits the kind and has one of the allowed colours, or none; or -1."""
     kind = KINDS[name]
     chance = rng.random(2)
     if kind.label and chance[0] < spec.labels:
         style = {"block": "letter", "book": "title"}.get(name, "word")
-        fit = _fitting(library, "label", colour, style)
+        fit = _fitting(library, "label", allowed, style)
         if fit:
             return fit[rng.integers(len(fit))]
     if kind.patterned and chance[1] < spec.patterns:
-        fit = _fitting(library, "pattern", colour, None)
+        fit = _fitting(library, "pattern", allowed, None)
         if fit:
             return fit[rng.integers(len(fit))]
     if finish in ("wood", "wicker", "rough"):
@@ -262,11 +265,11 @@ def _draw_texture(spec: TabletopSpec, library: Library, name: str, colour: str, 
     return -1
 
 
-def _fitting(library: Library, role: str, colour: str, style: str | None) -> list[int]:
+def _fitting(library: Library, role: str, allowed: tuple[str, ...], style: str | None) -> list[int]:
     return [
         i
         for i in library.by_role[role]
-        if library.textures[i].colour == colour and style in (None, library.textures[i].pattern)
+        if library.textures[i].colour in allowed and style in (None, library.textures[i].pattern)
     ]
 
 
