@@ -29,7 +29,7 @@ from ivm.training.loop import LoopConfig, train
 from ivm.training.photos import PhotoQuestions
 from ivm.training.scenes import Mixture, SceneQuestions
 
-SHARES = {"voc": 0.38, "coco": 0.30, "clothing": 0.32}
+SHARES = {"voc": 0.34, "coco": 0.36, "clothing": 0.30}
 
 UNSEEN_PAIRS = [
     ["mug", "red"],

@@ -208,3 +208,25 @@ def exported(tiny_compact, tiny_tokenizer, _exports):
             warnings.simplefilter("ignore")  # the exporter's own
             export_compact(tiny_compact, tiny_tokenizer, folder, quantise=False, extra={"note": "test"})
     return folder
+
+
+@pytest.fixture
+def tiny_discriminator():
+    """tiny_discriminator(context) -> a compact discriminator of 32 channels over a small table, seeded."""
+    torch = pytest.importorskip("torch")
+    from ivm.models.compact_discriminator import CompactDiscriminator, CompactDiscriminatorConfig
+
+    class Table(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words = torch.nn.Embedding(len(TINY_WORDS), 16)
+
+        def forward(self, ids_BT, mask_BT):
+            return self.words(ids_BT)
+
+    def make(context):
+        torch.manual_seed(0)
+        config = CompactDiscriminatorConfig(dim=32, heads=4, stem=(8, 16, 24), blocks=2, context=context)
+        return CompactDiscriminator(config, Table(), text_dim=16)
+
+    return make

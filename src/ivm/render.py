@@ -13,10 +13,8 @@ blends in bytes; its weights are within 1/255 of the exact ones, in a fraction o
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import cv2
@@ -375,16 +373,3 @@ def _check_whole(value: int, name: str) -> int:
     if isinstance(value, int | np.integer) and not isinstance(value, bool) and 1 <= value <= _MAX_SIDE:
         return int(value)
     raise OptionError(f"{name} must be a whole number of pixels from 1 to {_MAX_SIDE:,}, but got {value!r}")
-
-
-class _CallableModule(ModuleType):
-    """Lets `ivm.render(...)` work whatever was imported first.
-
-    Importing this module binds the name `render` of the package to it, over the function of the same name.
-    """
-
-    def __call__(self, *args: Any, **options: Any) -> Rendered:
-        return render(*args, **options)
-
-
-sys.modules[__name__].__class__ = _CallableModule

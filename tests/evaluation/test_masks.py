@@ -91,8 +91,9 @@ def test_baselines_stand_beside_the_model(samples):
 def test_the_report_is_printed_and_saved(samples, tmp_path):
     report = evaluate_masks(samples, Oracle(samples), model="oracle", data="shapes", left_out=["a.jpg: bad"])
     out = io.StringIO()
-    print_report(report, Console(file=out, width=120))
-    for words in ("oracle on shapes", "1.000", "whole image", "best baseline", "recognised", "a.jpg: bad"):
+    print_report(report, Console(file=out, width=80))
+    assert "…" not in out.getvalue()
+    for words in ("oracle on shapes", "1.00±.00", "whole image", "best baseline", "recognised", "a.jpg: bad"):
         assert words in out.getvalue()
     report.save(tmp_path / "report.json")
     content = json.loads((tmp_path / "report.json").read_text())
@@ -100,6 +101,13 @@ def test_the_report_is_printed_and_saved(samples, tmp_path):
     assert content["questions"] == len(samples)
     with pytest.raises(OutputError, match="cannot write"):
         report.save(tmp_path / "nowhere" / "report.json")
+
+
+def test_a_figure_that_does_not_exist_is_null_not_nan(samples, tmp_path):
+    present = [s for s in samples if s.targets]
+    report = evaluate_masks(present, Oracle(present), model="m", data="shapes", baselines=False)
+    report.save(tmp_path / "report.json")
+    assert json.loads((tmp_path / "report.json").read_text())["detection"]["m"]["auroc"] is None
 
 
 def test_ctrl_c_gives_what_there_is_marked_partial(samples):
@@ -126,6 +134,8 @@ def test_damaged_photos_are_left_out_and_named_or_stop(pack_folder):
         list(pack_questions(pack, "all", strict=True))
     with pytest.raises(OptionError, match="split"):
         list(pack_questions(pack, "everything"))
+    with pytest.raises(OptionError, match="kinds must be among"):
+        list(pack_questions(pack, "all", kinds=["colours"]))
     with pytest.raises(DataError, match="no question"):
         evaluate_masks([], Oracle([]), model="m", data="nothing")
 

@@ -75,7 +75,13 @@ def test_weight_zero_removes_a_question_and_weight_one_is_the_plain_loss(
     only_first = torch.zeros(count)
     only_first[0] = 1.0
     alone = type(batch)(
-        batch.images, batch.ids[:1], batch.mask[:1], batch.picture[:1], batch.targets[:1], batch.found[:1]
+        batch.images,
+        batch.ids[:1],
+        batch.mask[:1],
+        batch.picture[:1],
+        batch.targets[:1],
+        batch.found[:1],
+        batch.human[:1],
     )
     torch.testing.assert_close(
         gradient(batch, only_first) * count, gradient(alone, None), atol=2e-5, rtol=1e-3

@@ -19,7 +19,19 @@ from ivm.errors import DataError, OptionError, OutputError
 from ivm.evaluation.baselines import BASELINES
 from ivm.types import Masking, Sample
 
-__all__ = ["Answer", "MaskReport", "answers", "evaluate_masks", "pack_questions", "print_report", "summarise"]
+__all__ = [
+    "KINDS",
+    "Answer",
+    "MaskReport",
+    "answers",
+    "evaluate_masks",
+    "pack_questions",
+    "print_report",
+    "summarise",
+]
+
+KINDS = ("category", "described", "colour", "size", "position", "absent")
+"""Kinds of question that `pack_questions` asks."""
 
 ABSENT = "absent"
 TOTAL = "all present"
@@ -92,7 +104,8 @@ class MaskReport:
         path = Path(path)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+            text = json.dumps(_plain(asdict(self)), indent=1, allow_nan=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
             temporary.replace(path)
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
@@ -115,15 +128,18 @@ def pack_questions(
         split: "train", "val", "test", or "all".
         seed: chooses phrasings and absent names, photo by photo.
         absent: questions for absent names a photo.
-        kinds: of "category", "described", "colour", "size", "position", "absent"; None for all.
+        kinds: of KINDS; None for all.
         limit: at most so many photos.
         strict: stop at the first damaged photo or mask; else note it in `left_out` and go on.
         left_out: gets a line for each photo left out.
 
     Raises:
         DataError: with `strict`, a photo or mask is damaged.
-        OptionError: there is no such split.
+        OptionError: there is no such split or kind.
     """
+    unknown = sorted(set(kinds or ()) - set(KINDS))
+    if unknown:
+        raise OptionError(f"kinds must be among {', '.join(KINDS)}, but got {', '.join(unknown)}")
     if split not in ("train", "val", "test", "all"):
         raise OptionError(f"split must be train, val, test or all, but got {split!r}")
     photos = [p for p in (pack.photos if split == "all" else pack.split(split)) if p.regions]
@@ -312,18 +328,29 @@ def evaluate_masks(
     return report
 
 
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: null stands for a figure that does not exist."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
 _COLUMNS = (
     ("gIoU", "giou"),
     ("cIoU", "ciou"),
     ("pointing", "pointing"),
     ("P@0.5", "p_at_50"),
-    ("kept area", "kept"),
-    ("found right", "found_accuracy"),
+    ("kept", "kept"),
+    ("found", "found_accuracy"),
 )
 
 
 def print_report(report: MaskReport, console: Any = None) -> None:
-    """Print the tables on a Rich console: the model by kind with intervals, then the baselines' totals."""
+    """Print the tables on a Rich console: the model by kind with half the width of its intervals, then the
+    baselines' totals.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -333,7 +360,7 @@ def print_report(report: MaskReport, console: Any = None) -> None:
         f"{report.model} on {report.data}, split {report.split}: {report.questions} questions, "
         f"{report.images} images{state}"
     )
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for title in ("kind", "n", *(title for title, _ in _COLUMNS)):
         table.add_column(title, justify="left" if title == "kind" else "right")
     for kind, row in report.tables[report.model].items():
@@ -363,4 +390,6 @@ def print_report(report: MaskReport, console: Any = None) -> None:
 def _cell(value: list[float] | None, interval: bool) -> str:
     if value is None:
         return ""
-    return f"{value[0]:.3f} [{value[1]:.2f}-{value[2]:.2f}]" if interval else f"{value[0]:.3f}"
+    # Half the interval's width, without its leading zero: a line of 80 columns holds all figures.
+    half = f"±{(value[2] - value[1]) / 2:.2f}".replace("±0.", "±.")
+    return f"{value[0]:.2f}{half}" if interval else f"{value[0]:.2f}"

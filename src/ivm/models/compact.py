@@ -25,7 +25,19 @@ from torch.nn import functional as F
 
 from ivm.errors import CheckpointError, OptionError, require
 
-__all__ = ["CompactConfig", "CompactModel", "ImageFeatures", "build_tokenizer", "minilm_text_encoder"]
+__all__ = [
+    "Block",
+    "CompactConfig",
+    "CompactModel",
+    "ConvBlock",
+    "ImageFeatures",
+    "build_tokenizer",
+    "fourier_positions",
+    "initialise",
+    "kept_vocabulary",
+    "minilm_folder",
+    "minilm_text_encoder",
+]
 
 
 @dataclass(frozen=True)
@@ -84,8 +96,6 @@ class CompactModel(nn.Module):
     float [B, T, text_dim]. It is kept out of `state_dict()`: it never changes and can be built again.
     """
 
-    frequencies: Tensor
-
     def __init__(self, config: CompactConfig, text_encoder: nn.Module, text_dim: int = 384) -> None:
         super().__init__()
         self.config = config
@@ -95,35 +105,34 @@ class CompactModel(nn.Module):
 
         self.conv2 = nn.Conv2d(3, c2, 3, stride=2, padding=1)
         self.conv4 = nn.Conv2d(c2, c4, 3, stride=2, padding=1)
-        self.block4 = _ConvBlock(c4)
+        self.block4 = ConvBlock(c4)
         self.conv8 = nn.Conv2d(c4, c8, 3, stride=2, padding=1)
-        self.block8 = nn.Sequential(_ConvBlock(c8), _ConvBlock(c8))
+        self.block8 = nn.Sequential(ConvBlock(c8), ConvBlock(c8))
         self.conv16 = nn.Conv2d(c8, d, 3, stride=2, padding=1)
         self.position = nn.Linear(64, d)
-        self.image_blocks = nn.ModuleList(_Block(d, config.heads) for _ in range(config.image_blocks))
+        self.image_blocks = nn.ModuleList(Block(d, config.heads) for _ in range(config.image_blocks))
         self.image_norm = nn.LayerNorm(d)
 
         self.text_project = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, d))
-        self.text_blocks = nn.ModuleList(_Block(d, config.heads) for _ in range(config.text_blocks))
+        self.text_blocks = nn.ModuleList(Block(d, config.heads) for _ in range(config.text_blocks))
         self.text_norm = nn.LayerNorm(d)
 
         self.mask_token = nn.Parameter(torch.randn(1, 1, d) * 0.02)
         self.fusion_blocks = nn.ModuleList(
-            _Block(d, config.heads, cross=True) for _ in range(config.fusion_blocks)
+            Block(d, config.heads, cross=True) for _ in range(config.fusion_blocks)
         )
         self.fusion_norm = nn.LayerNorm(d)
 
         self.up8 = nn.Linear(d, 96)
         self.skip8 = nn.Conv2d(c8, 96, 1)
-        self.mix8 = _ConvBlock(96)
+        self.mix8 = ConvBlock(96)
         self.up4 = nn.Conv2d(96, 48, 1)
         self.skip4 = nn.Conv2d(c4, 48, 1)
-        self.mix4 = _ConvBlock(48)
+        self.mix4 = ConvBlock(48)
         self.norm4 = _LayerNorm2d(48)
         self.hyper = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, 48 + 1))
         self.found = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, 1))
-        self.register_buffer("frequencies", _frequencies(), persistent=False)
-        self.apply(_initialise)
+        self.apply(initialise)
         head = self.hyper[2]
         assert isinstance(head, nn.Linear)
         with torch.no_grad():
@@ -190,13 +199,18 @@ class CompactModel(nn.Module):
         return self.decode((tokens[image_Q], x8[image_Q], x4[image_Q]), text, mask_QT)
 
     def _positions(self, h: int, w: int) -> Tensor:
-        """Sines and cosines of the cell centres in [-1, 1]: the same place at any resolution. [1, h*w, D]"""
-        y = (torch.arange(h, device=self.frequencies.device) + 0.5) / h * 2 - 1
-        x = (torch.arange(w, device=self.frequencies.device) + 0.5) / w * 2 - 1
-        ay = (y[:, None] * self.frequencies)[:, None, :].expand(h, w, -1)
-        ax = (x[:, None] * self.frequencies)[None, :, :].expand(h, w, -1)
-        waves = torch.cat([ay.sin(), ay.cos(), ax.sin(), ax.cos()], dim=-1).reshape(1, h * w, 64)
+        waves = fourier_positions(h, w, self.position.weight.device)
         return self.position(waves.to(self.position.weight.dtype))
+
+
+def fourier_positions(h: int, w: int, device: torch.device) -> Tensor:
+    """Sines and cosines of the cell centres in [-1, 1], the same place at any resolution: [1, h*w, 64]."""
+    frequencies = math.pi * 2.0 ** torch.linspace(-1, 4, 16, device=device)
+    y = (torch.arange(h, device=device) + 0.5) / h * 2 - 1
+    x = (torch.arange(w, device=device) + 0.5) / w * 2 - 1
+    ay = (y[:, None] * frequencies)[:, None, :].expand(h, w, -1)
+    ax = (x[:, None] * frequencies)[None, :, :].expand(h, w, -1)
+    return torch.cat([ay.sin(), ay.cos(), ax.sin(), ax.cos()], dim=-1).reshape(1, h * w, 64)
 
 
 class _LayerNorm2d(nn.LayerNorm):
@@ -206,7 +220,7 @@ class _LayerNorm2d(nn.LayerNorm):
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-class _ConvBlock(nn.Module):
+class ConvBlock(nn.Module):
     """Residual: norm, 3x3, GELU, 3x3."""
 
     def __init__(self, channels: int) -> None:
@@ -219,7 +233,7 @@ class _ConvBlock(nn.Module):
         return x + self.conv2(F.gelu(self.conv1(self.norm(x))))
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """Pre-norm transformer block; with `cross`, it also attends to a context."""
 
     def __init__(self, dim: int, heads: int, cross: bool = False) -> None:
@@ -257,18 +271,15 @@ class _Block(nn.Module):
         return (scores.softmax(dim=-1) @ v).transpose(1, 2).flatten(2)
 
 
-def _frequencies() -> Tensor:
-    return math.pi * 2.0 ** torch.linspace(-1, 4, 16)
-
-
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
+    """Weights of one module at the start of training; for `nn.Module.apply`."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-    if isinstance(module, _ConvBlock):  # start as the identity
+    if isinstance(module, ConvBlock):  # start as the identity
         nn.init.zeros_(module.conv2.weight)
 
 

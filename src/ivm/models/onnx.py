@@ -120,11 +120,13 @@ class CompactRuntime:
                 self._tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
             except Exception as error:
                 raise CheckpointError(f"{self.folder / 'tokenizer.json'} is damaged: {error}") from error
-        encoded = self._tokenizer.encode_batch(instructions)
+        distinct = {text: i for i, text in enumerate(dict.fromkeys(instructions))}  # tiles ask the same again
+        encoded = self._tokenizer.encode_batch(list(distinct))
         ids = np.array([e.ids for e in encoded], np.int64)
         mask = np.array([e.attention_mask for e in encoded], np.int64)
         (text,) = self._session("text").run(None, {"ids": ids, "mask": mask})
-        return text, mask
+        rows = [distinct[instruction] for instruction in instructions]
+        return text[rows], mask[rows]
 
     def _session(self, name: str) -> Any:
         """Sessions open on first use: `encode_image` alone needs no text graph."""

@@ -78,7 +78,8 @@ class Batch:
     """B pictures with Q questions in all.
 
     images uint8 [B, 3, S, S]; ids int64 [Q, T] and mask bool [Q, T]; picture int64 [Q]: which picture a
-    question is about; targets float32 [Q, S/4, S/4]; found bool [Q].
+    question is about; targets float32 [Q, S/4, S/4]; found bool [Q]; human bool [Q], False for a machine
+    annotation.
     """
 
     images: Tensor
@@ -87,6 +88,7 @@ class Batch:
     picture: Tensor
     targets: Tensor
     found: Tensor
+    human: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -104,6 +106,7 @@ def collate(pictures: Sequence[Picture], tokenizer: Any) -> Batch:
         picture=torch.arange(len(pictures)).repeat_interleave(counts),
         targets=torch.from_numpy(np.concatenate([p.targets for p in pictures])),
         found=torch.from_numpy(np.concatenate([p.found for p in pictures])),
+        human=torch.tensor([p.human for p in pictures]).repeat_interleave(counts),
     )
 
 

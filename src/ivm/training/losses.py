@@ -1,11 +1,20 @@
-"""The paper's loss, one value a sample, so that a weight can be put on each."""
+"""Losses of both stages; the mask loss is one value a sample, so that a weight can be put on each."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["bce_per_sample", "dice_per_sample", "mask_loss_per_sample"]
+from ivm.errors import OptionError, TrainingError
+
+__all__ = [
+    "DISCRIMINATOR_LOSSES",
+    "bce_per_sample",
+    "dice_per_sample",
+    "discriminator_loss",
+    "mask_loss_per_sample",
+]
 
 
 def bce_per_sample(logits_BHW: Tensor, target_BHW: Tensor) -> Tensor:
@@ -36,3 +45,49 @@ def dice_per_sample(
 def mask_loss_per_sample(logits_BHW: Tensor, target_BHW: Tensor) -> Tensor:
     """BCE + Dice: float [B]. Source: the paper's generator loss before weighting."""
     return bce_per_sample(logits_BHW, target_BHW) + dice_per_sample(logits_BHW, target_BHW)
+
+
+DISCRIMINATOR_LOSSES = ("paper", "positive-unlabelled")
+"""Names that `discriminator_loss` takes."""
+
+
+def discriminator_loss(
+    logits_B: Tensor,
+    human_B: Tensor,
+    method: str = "paper",
+    eta: float = 0.5,
+    clip: tuple[float, float] = (0.1, 0.9),
+) -> Tensor:
+    """Loss of the discriminator over a batch with both kinds of annotation: a scalar.
+
+    Args:
+        logits_B: float; D = sigmoid(logits).
+        human_B: bool, True: a human annotation.
+        method: "paper", stage I of the paper: -E_human[log D] - E_machine[log(1 - D)].
+            "positive-unlabelled", DWBC (Xu et al., ICML 2022):
+            -E_human[log D] - E_machine[log(1 - D)] / eta + E_human[log(1 - D)]; machine annotations are a
+            mixture, of which a share may be as good as human ones; the last term takes back what they cost
+            when they are.
+        eta: share of good ones presumed, in (0, 1]; of the second alone.
+        clip: D is kept in this range in the second, which is otherwise unbounded below (as in DWBC).
+
+    Raises:
+        TrainingError: the batch lacks one of the two kinds: there is nothing to tell apart.
+        OptionError: the method is unknown.
+    """
+    if method not in DISCRIMINATOR_LOSSES:
+        raise OptionError(
+            f"the discriminator's loss must be one of {', '.join(DISCRIMINATOR_LOSSES)}, but is {method!r}"
+        )
+    if not human_B.any() or human_B.all():
+        raise TrainingError(
+            "a batch for the discriminator needs human and machine annotations, but has one kind"
+        )
+    logits = logits_B.float()
+    human, machine = logits[human_B], logits[~human_B]
+    if method == "paper":
+        return F.softplus(-human).mean() + F.softplus(machine).mean()
+    low, high = clip
+    d_human, d_machine = human.sigmoid().clamp(low, high), machine.sigmoid().clamp(low, high)
+    unlabelled = torch.log1p(-d_machine).mean() / eta
+    return -d_human.log().mean() - unlabelled + torch.log1p(-d_human).mean()

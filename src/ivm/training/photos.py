@@ -28,12 +28,14 @@ class Picture:
         texts: one instruction a question.
         targets: float32 [K, S/4, S/4] in [0, 1], the share of each cell that is relevant.
         found: bool [K].
+        human: whether a human made the annotations of this picture's questions.
     """
 
     image: np.ndarray
     texts: list[str]
     targets: np.ndarray
     found: np.ndarray
+    human: bool = True
 
 
 class PhotoQuestions:
