@@ -72,7 +72,7 @@ def tabletop_rows(blocks: int) -> list[Row]:
 def collage_rows(count: int) -> list[Row]:
     """Collages and instructions from the packs of IVM_DATA; none where they are absent.
 
-    The cache of decoded pictures (320 MiB) is filled first: memory is flat from then on.
+    What is decoded is kept, up to 304 MiB; that fills first, and memory is flat from then on.
     """
     folder = data_folder()
     if folder is None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from ivm.data_cli import data
 from ivm.errors import InstructionError, IVMError, OptionError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ app = typer.Typer(
 )
 evaluate = typer.Typer(cls=_Group, no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(evaluate, name="eval", help="Measure how good heatmaps are.")
+app.add_typer(data, name="data")
 
 # What several commands take.
 _Model = Annotated[str, typer.Option(help="Preset (see: ivm models), folder, or hub id.")]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ivm.data.collage import collage_scene
 from ivm.data.materials import read_materials
-from ivm.errors import OptionError
+from ivm.errors import DataError, OptionError
 
 RGB = {"apple": (210, 30, 35), "guitar": (40, 70, 200), "pear": (60, 170, 60)}
 
@@ -108,3 +108,8 @@ def test_repeated_names_give_sizes_to_compare(materials):
 def test_numbers_out_of_range_are_told(materials, seed, index, size):
     with pytest.raises(OptionError, match="must be"):
         collage_scene(materials, seed, index, size)
+
+
+def test_nothing_to_paste_is_told():
+    with pytest.raises(DataError, match="something to paste"):
+        collage_scene(read_materials(), 0, 0)

@@ -73,6 +73,6 @@ def test_nouns_that_are_looked_for(pack_folder, cutout_folder):
     assert materials.names() == tuple(sorted(materials.names()))
 
 
-def test_nothing_to_paste_is_told():
-    with pytest.raises(DataError, match="something to paste"):
-        read_materials()
+def test_a_missing_folder_is_told(tmp_path):
+    with pytest.raises(DataError, match=r"annotations\.json"):
+        read_materials([tmp_path / "no"])

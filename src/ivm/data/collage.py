@@ -21,7 +21,7 @@ from ivm.data.photo_scenes import named_thing
 from ivm.data.relations import picture_relations, size_words
 from ivm.data.scene import Scene, Thing
 from ivm.data.words import everyday, nouns_for
-from ivm.errors import OptionError
+from ivm.errors import DataError, OptionError
 
 __all__ = ["collage_scene"]
 
@@ -82,12 +82,14 @@ def collage_scene(materials: Materials, seed: int, index: int, size: int = 256) 
 
     Raises:
         OptionError: seed, index or size is out of range.
-        DataError: a file of the materials is damaged.
+        DataError: there is nothing to paste, or a file of the materials is damaged.
     """
     if seed < 0 or index < 0:
         raise OptionError(f"seed and index must be at least 0, but got {seed} and {index}")
     if not 64 <= size <= 1024:
         raise OptionError(f"the size of a collage must be 64 to 1024 pixels, but got {size}")
+    if not materials.cutouts and not materials.cuts:
+        raise DataError("collages need something to paste: name a folder of cut-outs or of masked photos")
     rng = np.random.default_rng([_TAG, seed, index])
     regions: tuple[Region, ...] = ()
     known: frozenset[str] | None = None
@@ -314,7 +316,7 @@ def _prepared(patch: np.ndarray, side: int, rng: np.random.Generator) -> np.ndar
 
 
 def _matched(layer: np.ndarray, under: np.ndarray, sharpness: float, rng: np.random.Generator) -> np.ndarray:
-    """float32 `layer` with light, cast and sharpness moved part of the way to those of the ground under it."""
+    """float32 `layer` with light, cast and sharpness moved some of the way to those of the ground below."""
     *mean_, share = cv2.mean(layer)
     mean = np.array(mean_) / max(share / 255, 1e-3)
     middle, spread = cv2.meanStdDev(under)

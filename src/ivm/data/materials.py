@@ -17,7 +17,6 @@ from ivm.data.cutouts import Cutout, read_cutouts
 from ivm.data.packs import Pack, Photo, Region, read_pack, split_of
 from ivm.data.photo_scenes import region_masks
 from ivm.data.words import everyday, is_plural, is_stuff, nouns_for, synonyms_of
-from ivm.errors import DataError
 
 __all__ = ["Cut", "Materials", "read_materials"]
 
@@ -73,7 +72,7 @@ class Materials:
     _grounds: _Cache = field(default_factory=lambda: _Cache(_GROUND_BYTES), repr=False)
 
     def ground(self, photo: Photo, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """A photo whose shorter side is `size`: uint8 [H, W, 3]; and its masks, uint8 [K, H, W] of 0 and 1."""
+        """A photo with its shorter side `size`, uint8 [H, W, 3], and its masks, uint8 [K, H, W] of 0 and 1."""
 
         def make() -> tuple[np.ndarray, np.ndarray]:
             image = photo.image()
@@ -124,7 +123,7 @@ def read_materials(
         split: "train", "val" or "test", by file name; None for everything.
 
     Raises:
-        DataError: a folder is missing or malformed, or there is nothing to paste.
+        DataError: a folder is missing or malformed.
     """
     packs = [read_pack(folder) for folder in photos]
     grounds = tuple(
@@ -143,8 +142,6 @@ def read_materials(
     ]
     for photo, region in worthy[:: max(1, -(-len(worthy) // _MAX_CUTS))]:  # evenly spread
         cuts.setdefault(region.name, []).append(Cut(photo, region, region.name))
-    if not by_name and not cuts:
-        raise DataError("collages need something to paste: name a folder of cut-outs or of masked photos")
     return Materials(
         grounds,
         {pack.name: _looked_for(pack) for pack in packs},
