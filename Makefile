@@ -52,7 +52,7 @@ format: $(VENV)/.dev  ## let ruff put the code in form
 	$(BIN)/ruff format
 
 docs: $(VENV)/.dev  ## build the documentation into site/, strictly
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 docs-serve: $(VENV)/.dev  ## show the documentation at 127.0.0.1:8000 while you write it
 	$(BIN)/mkdocs serve

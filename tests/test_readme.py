@@ -122,12 +122,15 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reader]:
 
 
 def lay_out(folder: Path) -> None:
-    """The files that the pages speak of: pictures under their own names, a photo, a folder of photos."""
+    """The files that the pages speak of: pictures under their own names, a photo, a folder of photos, specs."""
     (folder / "photos").mkdir()
     for picture in sorted(ASSETS.glob("*.jpg")):
         shutil.copy(picture, folder / picture.name)
         shutil.copy(picture, folder / "photos" / picture.name)
     shutil.copy(ASSETS / "coffee.jpg", folder / "photo.jpg")
+    (folder / "runs").mkdir()
+    for spec in (ROOT / "runs").glob("*.toml"):
+        shutil.copy(spec, folder / "runs" / spec.name)
 
 
 @pytest.mark.weights

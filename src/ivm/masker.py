@@ -141,8 +141,10 @@ class Masker:
             tiles: as in a call; for every image.
 
         Raises:
-            as a call does, naming the index of the image or instruction; InputError also where the numbers of
-            images and instructions do not fit.
+            ImageError: as a call does, naming the index of the image.
+            InstructionError: as a call does, naming the index of the instruction.
+            InputError: as a call does, and where the numbers of images and instructions do not fit.
+            OptionError: as a call does.
         """
         if isinstance(images, str | bytes) or isinstance(instructions, str):
             raise InputError("images and instructions must be sequences; for one of each, call the masker")
