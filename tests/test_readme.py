@@ -122,7 +122,7 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reader]:
 
 
 def lay_out(folder: Path) -> None:
-    """The files that the pages speak of: pictures under their own names, a photo, a folder of photos, specs."""
+    """The files that the pages speak of: the bundled pictures, a photo, a folder of photos, specs."""
     (folder / "photos").mkdir()
     for picture in sorted(ASSETS.glob("*.jpg")):
         shutil.copy(picture, folder / picture.name)
