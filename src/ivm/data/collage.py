@@ -27,12 +27,12 @@ __all__ = ["collage_scene"]
 
 _MARGIN = 1.2  # grounds are so much larger than the picture that is cut from them
 _BLOCK, _GROUNDS = 256, 64  # so many collages in a row share so many grounds
-_VISIBLE = 0.45  # share of a pasted thing that later ones leave visible
+_VISIBLE = 0.5  # share of a pasted thing that later ones leave visible
 _SHARP = 9.0  # mean absolute Laplacian of a sharp photo of 256 pixels, in grey levels
 _TAG = 0x636F6C  # keeps these random numbers apart from those of other users of the same seed
 
 # These keep their own colour; everything else may be painted any colour.
-_NATURAL = frozenset({"animal", "food", "fruit", "vegetable", "plant", "flower", "tree", "person", "drink"})
+_NATURAL = frozenset({"animal", "food", "plant", "tree", "person", "drink", "building"})
 _OWN_COLOUR = frozenset({"smiley", "smiley cat", "globe", "sun", "moon", "fire", "rainbow"})
 
 
@@ -203,7 +203,7 @@ def _plan(
 
     count = sum(number for _, _, number in groups)
     in_row = rng.random() < 0.25
-    base = size * float(rng.uniform(0.16, 0.36)) * (min(1.0, 3.2 / count) if in_row else 1.0)
+    base = size * float(rng.uniform(0.16, 0.36)) * (min(1.0, 4.2 / count) if in_row else 1.0)
     pieces: list[tuple[str, np.ndarray, int]] = []
     for name, items, number in groups:
         same_file, two_sizes, ratio = rng.random() < 0.5, rng.random() < 0.5, float(rng.uniform(1.5, 2.0))

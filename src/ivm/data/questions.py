@@ -152,31 +152,26 @@ def what_is(ask: Asking) -> Draft | None:
 
 
 def compare(*questions: str, attribute: str = "") -> Maker:
-    """A question about two things, both of which must be looked at."""
+    """A question about two things, both of which must be looked at; `attribute` must be known of both."""
+    # A question of colour does not tell the colours.
+    styles = ("category", "side") if attribute == "colour" else ("category", "category", "colour", "side")
+
+    def fit(ask: Asking, phrase: Phrase) -> bool:
+        i = phrase.targets[0]
+        return bool(ask.r.single[i]) and (not attribute or getattr(ask.r.things[i], attribute) is not None)
 
     def make(ask: Asking) -> Draft | None:
-        # A question of colour does not tell the colours.
-        styles = ("category", "side") if attribute == "colour" else ("category", "category", "colour", "side")
         one = single(ask, styles)
-        if not one or not ask.r.single[one.targets[0]]:
+        if not one or not fit(ask, one):
             return None
         two = single(ask, styles, avoid=one.targets)
-        if (
-            not two
-            or not ask.r.single[two.targets[0]]
-            or (attribute == "depth" and not _has_depth(ask, one, two))
-        ):
+        if not two or not fit(ask, two):
             return None
-        text = ask.one(questions).format(
-            a=one.text, b=two.text, be="are" if one.is_plural else "is", do="do" if one.is_plural else "does"
-        )
+        be, do = ("are", "do") if one.is_plural else ("is", "does")
+        text = ask.one(questions).format(a=one.text, b=two.text, be=be, do=do)
         return Draft(text, "question", one.targets + two.targets)
 
     return make
-
-
-def _has_depth(ask: Asking, one: Phrase, two: Phrase) -> bool:
-    return all(ask.r.things[p.targets[0]].depth is not None for p in (one, two))
 
 
 def compare_count(ask: Asking) -> Draft | None:

@@ -81,7 +81,7 @@ def _outlined(sample: Sample, cell: int) -> np.ndarray:
     mask = cv2.resize((sample.heatmap > 0.5).astype(np.uint8), shape, interpolation=cv2.INTER_NEAREST)
     if not mask.any():
         return picture
-    picture = np.where(mask[:, :, None] > 0, picture, picture * 0.45 + 255 * 0.25).astype(np.uint8)
+    picture = np.where(mask[:, :, None] > 0, picture, picture * 0.55 + 255 * 0.22).astype(np.uint8)
     edges, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     return np.asarray(cv2.drawContours(np.ascontiguousarray(picture), edges, -1, _LINE, max(1, cell // 128)))
 

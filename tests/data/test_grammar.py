@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ivm.data.grammar import instructions_for
+from ivm.data.kinds import GROUPS, KINDS
+from ivm.data.scene import Scene
+from ivm.errors import OptionError
+
+OTHERS = ("mug", "giraffe", "fork", "jeans", "ball", "apple", "plate", "guitar")
+
+
+def make(scene, seed, **options):
+    return instructions_for(scene, np.random.default_rng(seed), others=OTHERS, **options)
+
+
+def test_there_are_at_least_forty_kinds_in_every_group():
+    assert len(KINDS) >= 40
+    assert {kind.group for kind in KINDS.values()} == set(GROUPS)
+    assert sum(GROUPS.values()) == pytest.approx(1.0)
+    assert all(kind.asks and kind.example for kind in KINDS.values())
+    assert len({kind.example for kind in KINDS.values()}) == len(KINDS)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 10**6), view=st.sampled_from(["photo", "side", "top"]))
+def test_an_instruction_carries_its_targets(box_scene, seed, view):
+    scene = box_scene(seed, view)
+    found = make(scene, seed, count=6)
+    assert len({item.text for item in found}) == len(found)
+    for item in found:
+        assert item.kind in KINDS
+        assert (KINDS[item.kind].group == "absent") == (not item.targets)
+        assert item.targets == tuple(sorted(set(item.targets)))
+        assert item.target_names == tuple(scene.things[i].name for i in item.targets)
+        union = np.any([scene.things[i].mask for i in item.targets], axis=0) if item.targets else False
+        assert (item.mask == union).all()
+        assert item.mask.dtype == bool
+
+
+def test_english_is_clean(box_scene):
+    texts = []
+    for seed in range(120):
+        texts += [
+            i.text for i in make(box_scene(seed, ("photo", "side")[seed % 2]), seed, count=6, noise=0.0)
+        ]
+    assert len(texts) > 600
+    for text in texts:
+        assert not re.search(r"  |[{}]|\bNone\b|\?\.|\.\.|\bthe the\b", text), text
+        assert not re.search(r"\ba [aeio]\w", text.lower()), text
+        assert not re.search(r"\ban [^aeiouh]", text.lower()), text
+        assert not re.search(r"\b(is|has|does) the \w*(jeans|scissors)\b", text), text
+        assert text == text.strip()
+        assert text.count('"') % 2 == 0
+
+
+def test_the_same_dice_say_the_same(box_scene):
+    scene = box_scene(3)
+    assert [i.text for i in make(scene, 5, count=8)] == [i.text for i in make(scene, 5, count=8)]
+    assert [i.text for i in make(scene, 5, count=8)] != [i.text for i in make(scene, 6, count=8)]
+
+
+def test_only_the_kinds_asked_for(box_scene):
+    for seed in range(20):
+        for item in make(box_scene(seed), seed, kinds=("colour", "count"), count=5):
+            assert item.kind in ("colour", "count")
+
+
+def test_every_kind_is_made_somewhere(box_scene):
+    missing = set(KINDS) - {"inside", "depth"}  # boxes lie in nothing and hide nothing
+    for seed in range(400):
+        scene = box_scene(seed, "side")
+        for kind in sorted(missing):
+            missing -= {item.kind for item in make(scene, seed, kinds=(kind,))}
+        if not missing:
+            break
+    assert not missing
+
+
+def test_shares_of_groups_are_kept_roughly(box_scene):
+    counts = dict.fromkeys(GROUPS, 0)
+    for seed in range(150):
+        for item in make(box_scene(seed, "side"), seed, count=4):
+            counts[KINDS[item.kind].group] += 1
+    total = sum(counts.values())
+    for group, share in GROUPS.items():
+        assert 0.35 * share < counts[group] / total < 2.2 * share, group
+
+
+def test_an_empty_scene_has_nothing_to_ask_but_what_is_absent():
+    found = make(Scene(np.zeros((50, 50, 3), np.uint8), ()), 0, count=5)
+    assert found
+    assert all(KINDS[item.kind].group == "absent" for item in found)
+
+
+def test_an_unknown_kind_is_told(box_scene):
+    with pytest.raises(OptionError, match="colr"):
+        make(box_scene(0), 0, kinds=("colr",))
+
+
+def table():
+    """The table of kinds in the documentation, as `KINDS` has it."""
+    lines = ["| group | kind | asks for | example |", "|---|---|---|---|"]
+    for name, kind in KINDS.items():
+        lines.append(f"| {kind.group} | {name} | {kind.asks} | {kind.example} |")
+    return "\n".join(lines)
+
+
+def test_the_page_lists_the_kinds_as_they_are():
+    page = Path(__file__).parents[2] / "docs" / "synthesis.md"
+    assert table() in page.read_text(encoding="utf-8"), f"put this table into {page.name}:\n{table()}"
