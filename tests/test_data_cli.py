@@ -21,7 +21,7 @@ def spec(tmp_path, pack_folder):
 def test_samples_are_made_and_shown(spec, tmp_path):
     done = runner.invoke(app, ["data", "synthesize", str(spec), "-o", str(tmp_path / "store"), "-n", "12"])
     assert done.exit_code == 0, done.output
-    assert "12 samples in 1 shards (12 photo, human)" in done.output
+    assert "12 samples in 1 shards (12 photo)" in done.output
     for source in (spec, tmp_path / "store"):
         shown = runner.invoke(app, ["data", "preview", str(source), "-o", str(tmp_path / "a.png"), "-n", "7"])
         assert shown.exit_code == 0, shown.output

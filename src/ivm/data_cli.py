@@ -41,7 +41,7 @@ def synthesize(
 
     with _progress() as progress:
         index = make(read_spec(spec), count, seed, output, workers, progress)
-    kinds = ", ".join(f"{number:,} {name}" for name, number in index.counts.items())
+    kinds = ", ".join(f"{number:,} {name.removesuffix(', human')}" for name, number in index.counts.items())
     typer.echo(f"{output}: {index.samples:,} samples in {len(index.shards):,} shards ({kinds})")
 
 

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
+import time
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,3 +156,32 @@ def test_tabletop_scenes_come_too():
         assert all(same(a, b) for a, b in zip(one.samples(3), two.samples(3), strict=True))
         assert one.samples(1)[0].source == "tabletop"
         assert one.samples(1)[0].provenance["view"] in ("side", "top", "wrist")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's list of child processes")
+def test_workers_end_with_a_killed_parent(tmp_path):
+    (tmp_path / "s.toml").write_text("size = 64\n[shares]\ntabletop = 1\n[tabletop]\nshadows = false\n")
+    code = (
+        "from ivm.data.synthesis import synthesize; from ivm.data.synthesis_spec import read_spec\n"
+        "if __name__ == '__main__': synthesize(read_spec('s.toml'), 10**5, 0, 'out', 2, None, 50)\n"
+    )
+    (tmp_path / "job.py").write_text(code)
+    job = subprocess.Popen([sys.executable, "job.py"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("out/shard-*.json")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    assert len(children) >= 2
+    job.kill()
+    job.wait()
+    while any(_runs(child) for child in children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(_runs(child) for child in children)
+
+
+def _runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import multiprocessing.connection
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -253,7 +255,16 @@ _worker: Synthesis | None = None  # of this process
 def _start_worker(spec: SynthesisSpec, seed: int) -> None:
     global _worker
     cv2.setNumThreads(1)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     _worker = Synthesis(spec, seed)
+
+
+def _die_with_parent() -> None:
+    """End this process when its parent was killed: it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _work(indices: range) -> list[_Encoded]:
