@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ivm.data.phrases import absent_question, attribute_questions, category_questions, plural
+from ivm.data.phrases import absent_question, attribute_questions, category_questions
 
 
 @pytest.fixture
@@ -64,22 +64,3 @@ def test_absent_names_are_not_there_under_any_name(scene):
         assert not q.mask.any()
         assert q.targets == ()
     assert absent_question(names, ["cup", "dog"], (4, 5), rng) is None
-
-
-@pytest.mark.parametrize(
-    ("one", "many"),
-    [
-        ("dog", "dogs"),
-        ("person", "people"),
-        ("wine glass", "wine glasses"),
-        ("berry", "berries"),
-        ("knife", "knives"),
-        ("pants", "pants"),
-        ("bus", "buses"),
-        ("toothbrush", "toothbrushes"),
-        ("hair", "hair"),
-        ("sheep", "sheep"),
-    ],
-)
-def test_plurals(one, many):
-    assert plural(one) == many

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ivm.data.colours import colour_of
+from ivm.data.words import article, is_mass, is_plural, plural
 
 __all__ = [
     "NAME_FRAMES",
@@ -16,7 +17,6 @@ __all__ = [
     "absent_question",
     "attribute_questions",
     "category_questions",
-    "plural",
 ]
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -70,10 +70,6 @@ _PARENTS = {
     "dining table": "table",
     "window blind": "window",
 }
-_MASS = frozenset(
-    """hair skin underwear swimwear grass sky sand snow water food dirt gravel paper cardboard sea
-    broccoli""".split()
-)
 
 
 @dataclass(frozen=True)
@@ -86,42 +82,17 @@ class Question:
     targets: tuple[str, ...]
 
 
-def plural(name: str) -> str:
-    """The plural of an English noun that ends a name: "wine glass" -> "wine glasses"."""
-    if name.endswith("person"):
-        return name[:-6] + "people"
-    if name in _MASS or _is_plural(name):
-        return name
-    if name.endswith(("ss", "sh", "ch", "x", "z", "us")):
-        return name + "es"
-    if name.endswith("y") and name[-2:-1] not in "aeiou":
-        return name[:-1] + "ies"
-    if name.endswith("fe"):
-        return name[:-2] + "ves"
-    if name in ("sheep", "skis"):
-        return name
-    return name + "s"
-
-
-def _is_plural(name: str) -> bool:
-    return name == "people" or (name.endswith("s") and not name.endswith(("ss", "us")))
-
-
-def _article(name: str) -> str:
-    return "an" if name[0] in "aeiou" else "a"
-
-
 def _say(name: str, rng: np.random.Generator, count: int = 1) -> str:
     said = SYNONYMS.get(name, (name,))
     word = said[rng.integers(len(said))]
     if count > 1 and rng.random() < 0.15:
         return f"how many {plural(word)} are there?"
     frame = NAME_FRAMES[rng.integers(len(NAME_FRAMES))]
-    if _is_plural(word):
+    if is_plural(word):
         frame = frame.replace("{a} ", "").replace(" is the ", " are the ").replace("is there", "are there")
-    elif word in _MASS:
+    elif is_mass(word):
         frame = frame.replace("{a} ", "")
-    return frame.format(n=word, a=_article(word))
+    return frame.format(n=word, a=article(word))
 
 
 def category_questions(names: Sequence[str], masks: np.ndarray, rng: np.random.Generator) -> list[Question]:
