@@ -1,0 +1,294 @@
+"""How one sample lies in a shard: image, heatmap and description as three members of a tar file.
+
+    {uuid}.jpg, .png or .webp   the image: the publisher's own file wherever it holds exactly these pixels
+    {uuid}.heatmap.png          1-bit for a mask, 8-bit grey for a heatmap (16-bit on demand)
+    {uuid}.json                 everything else
+
+A heatmap of 8 bits has steps of 1/255: published annotations are 8-bit JPEG, and 16 bits double their size
+for digits that nobody annotated. The layout is webdataset's (Aizman, Maltby and Breuel, 2020,
+arXiv 2001.01858).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, unquote
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from ivm.errors import DataError, ImageError, InputError, OptionError
+from ivm.images import MAX_PIXELS, read_image
+from ivm.types import Sample
+
+__all__ = [
+    "IMAGE_MEMBERS",
+    "Encoding",
+    "decode_sample",
+    "encode_sample",
+    "key_of",
+    "member_header",
+    "own_bytes",
+    "read_members",
+    "to_json",
+    "uuid_of",
+]
+
+IMAGE_MEMBERS = ("jpg", "png", "webp")
+_ORIENTATION = 0x0112
+_KEPT = {
+    "JPEG": "jpg",
+    "MPO": "jpg",
+    "PNG": "png",
+    "WEBP": "webp",
+}  # MPO: JPEG with further pictures behind it
+_SUFFIX = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How pixels are written.
+
+    Attributes:
+        image_format: of images without a file of their own: "png" and "webp" are lossless, "jpeg" is not.
+        quality: of JPEG, 1 to 100.
+        heatmap_bits: 8 or 16; a mask always takes 1.
+
+    Raises:
+        OptionError: one of them is out of range.
+    """
+
+    image_format: str = "png"
+    quality: int = 95
+    heatmap_bits: int = 8
+
+    def __post_init__(self) -> None:
+        if self.image_format not in _SUFFIX:
+            raise OptionError(
+                f"image_format must be one of {', '.join(_SUFFIX)}, but got {self.image_format!r}"
+            )
+        if self.heatmap_bits not in (8, 16):
+            raise OptionError(f"heatmap_bits must be 8 or 16, but got {self.heatmap_bits}")
+        if not 1 <= self.quality <= 100:
+            raise OptionError(f"quality must be in 1 to 100, but got {self.quality}")
+
+
+def key_of(uuid: str) -> str:
+    """The name of a sample's members: its uuid with "/", "." and the like percent-encoded.
+
+    Webdataset ends a key at its first dot, and takes what is before a slash for a folder.
+
+    Raises:
+        DataError: the uuid is empty, or its key longer than 200 characters.
+    """
+    key = quote(uuid, safe="").replace(".", "%2E")
+    if not key or len(key) > 200:
+        raise DataError(f"a uuid must have 1 to 200 characters, but has {len(key)}: {uuid[:40]!r}")
+    return key
+
+
+def uuid_of(key: str) -> str:
+    """What `key_of` was given."""
+    return unquote(key)
+
+
+def own_bytes(file: bytes, shape: tuple[int, ...]) -> str | None:
+    """The suffix under which an image file may be stored as it is, of IMAGE_MEMBERS; None if it may not.
+
+    It may if every reader sees the pixels that `ivm.images.read_image` sees: 8-bit RGB or grey, opaque,
+    upright, one picture, of the size given.
+
+    Args:
+        file: the file's bytes.
+        shape: (H, W, ...) of the decoded image.
+    """
+    try:
+        with Image.open(io.BytesIO(file), formats=("JPEG", "PNG", "WEBP")) as image:
+            upright = image.getexif().get(_ORIENTATION, 1) in (0, 1)
+            plain = image.mode in ("RGB", "L") and not image.has_transparency_data
+            still = image.format == "MPO" or getattr(image, "n_frames", 1) == 1
+            if plain and upright and still and image.size == (shape[1], shape[0]):
+                return _KEPT[image.format or ""]
+    except (OSError, ValueError, SyntaxError, TypeError):
+        return None
+    return None
+
+
+def encode_sample(
+    sample: Sample, file: bytes | None = None, encoding: Encoding | None = None
+) -> dict[str, bytes]:
+    """The members of a sample: {"jpg" or "png" or "webp": ..., "heatmap.png": ..., "json": ...}.
+
+    Args:
+        sample: what to store; without a heatmap there is no "heatmap.png".
+        file: the image's own file, kept as it is where it may be (`own_bytes`).
+        encoding: of everything else.
+
+    Raises:
+        DataError: the heatmap is not finite and in [0, 1], or the provenance is not plain JSON.
+    """
+    encoding = encoding or Encoding()
+    suffix = own_bytes(file, sample.image.shape) if file is not None else None
+    if suffix is None or file is None:
+        suffix, file = _SUFFIX[encoding.image_format], _encode_image(sample.image, encoding)
+    members = {suffix: file}
+    annotation = None
+    if sample.heatmap is not None:
+        annotation = "mask" if sample.heatmap.dtype == bool else "heatmap"
+        members["heatmap.png"] = _encode_heatmap(sample.uuid, sample.heatmap, encoding.heatmap_bits)
+    try:
+        members["json"] = to_json({
+            "uuid": sample.uuid,
+            "instructions": sample.instructions,
+            "annotation": annotation,
+            "source": sample.source,
+            "human": sample.human,
+            "image_id": sample.image_id,
+            "kind": sample.kind,
+            "targets": sample.targets,
+            "provenance": dict(sample.provenance),
+            "width": sample.image.shape[1],
+            "height": sample.image.shape[0],
+        })  # fmt: skip
+    except (TypeError, ValueError) as error:
+        raise DataError(f"sample {sample.uuid}: provenance must be plain JSON values: {error}") from error
+    return members
+
+
+def decode_sample(members: Mapping[str, bytes], least: int | None = None) -> Sample:
+    """The sample that `encode_sample` was given.
+
+    Args:
+        members: suffix -> bytes.
+        least: where the image is a JPEG, decode it at a half, a quarter or an eighth, as long as both sides
+            stay at least this long, in pixels: several times faster. The heatmap is brought to the same size;
+            a mask becomes a heatmap of the relevant share of each pixel. None decodes everything in full.
+
+    Raises:
+        DataError: a member is missing, damaged, or does not fit the others.
+    """
+    image_suffix = next((suffix for suffix in IMAGE_MEMBERS if suffix in members), None)
+    if image_suffix is None or "json" not in members:
+        raise DataError(
+            f"a sample must have an image and a json, but has only {', '.join(members) or 'nothing'}"
+        )
+    try:
+        described = json.loads(members["json"])
+        full = (described["height"], described["width"])
+        image = _decode_image(members[image_suffix], image_suffix, least)
+        heatmap = None
+        if described["annotation"] is not None:
+            heatmap = _decode_heatmap(members["heatmap.png"], described["annotation"] == "mask")
+            if heatmap.shape != full:
+                raise DataError(f"the heatmap must be {full}, but is {heatmap.shape}")
+            if heatmap.shape != image.shape[:2] and least is not None:
+                size = (image.shape[1], image.shape[0])
+                heatmap = cv2.resize(heatmap.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        if least is None and image.shape[:2] != full:
+            raise DataError(f"the image must be {full}, but is {image.shape[:2]}")
+        return Sample(
+            described["uuid"],
+            image,
+            tuple(described["instructions"]),
+            heatmap,
+            described["source"],
+            described["human"],
+            described["image_id"],
+            described["kind"],
+            tuple(described["targets"]),
+            described["provenance"],
+        )
+    except KeyError as error:
+        raise DataError(f"a sample lacks {error}") from error
+    except (ValueError, TypeError, InputError) as error:
+        raise DataError(f"a sample is damaged: {error}") from error
+
+
+def member_header(name: str, size: int) -> bytes:
+    """The tar header of a member of `size` bytes, without time, owner or group: same samples, same bytes."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def read_members(block: bytes) -> dict[str, bytes]:
+    """{suffix: content} of the one sample whose headers and members are `block`, a stretch of a tar file.
+
+    Raises:
+        DataError: it is not a stretch of a tar file.
+    """
+    members = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(block + bytes(2 * tarfile.BLOCKSIZE)), mode="r:") as tar:
+            for info in tar:
+                content = tar.extractfile(info)
+                if content is not None:
+                    members[info.name.partition(".")[2]] = content.read()
+    except tarfile.TarError as error:
+        raise DataError(f"the shard is damaged: {error}") from error
+    return members
+
+
+def to_json(value: Any) -> bytes:
+    """Compact JSON in UTF-8; NaN and infinity raise ValueError."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode("utf-8")
+
+
+def _encode_image(image: np.ndarray, encoding: Encoding) -> bytes:
+    out = io.BytesIO()
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    if encoding.image_format == "png":
+        picture.save(out, "PNG", compress_level=3)
+    elif encoding.image_format == "webp":
+        picture.save(out, "WEBP", lossless=True, quality=50, method=2)
+    else:
+        picture.save(out, "JPEG", quality=encoding.quality)
+    return out.getvalue()
+
+
+def _encode_heatmap(uuid: str, heatmap: np.ndarray, bits: int) -> bytes:
+    out = io.BytesIO()
+    if heatmap.dtype != bool:
+        low, high = float(heatmap.min()), float(heatmap.max())
+        if not (low >= 0.0 and high <= 1.0):  # NaN too
+            raise DataError(
+                f"sample {uuid}: heatmap must be in [0, 1], but ranges over [{low:.4g}, {high:.4g}]"
+            )
+        top, dtype = (255, np.uint8) if bits == 8 else (65535, np.uint16)
+        heatmap = np.rint(heatmap * np.float32(top)).astype(dtype)
+    Image.fromarray(np.ascontiguousarray(heatmap)).save(out, "PNG", compress_level=6)
+    return out.getvalue()
+
+
+def _decode_image(content: bytes, suffix: str, least: int | None) -> np.ndarray:
+    if suffix == "jpg" and least is not None:
+        try:
+            with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
+                if image.width * image.height <= MAX_PIXELS:
+                    shorter = max(1, min(image.size) // least)  # how often `least` goes into the shorter side
+                    image.draft("RGB", (image.width // shorter, image.height // shorter))
+                    return np.array(image.convert("RGB"))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise ImageError(f"the image is damaged: {error}") from error
+    return read_image(content)
+
+
+def _decode_heatmap(content: bytes, is_mask: bool) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+            if image.width * image.height > MAX_PIXELS or image.mode not in ("1", "L", "I;16", "I"):
+                raise DataError(f"the heatmap must be a grey PNG, but is {image.mode} {image.size}")
+            values = np.array(image)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"the heatmap is damaged: {error}") from error
+    if is_mask:
+        return values.astype(bool)
+    top = 255 if image.mode in ("1", "L") else 65535
+    return (values.astype(np.float32) / np.float32(top)).clip(0.0, 1.0)
