@@ -10,9 +10,10 @@ the validation split; test photos are not looked at.
 from __future__ import annotations
 
 import argparse
+import json
+import shutil
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -86,17 +87,19 @@ def main() -> None:
         sys.exit("set IVM_DATA: the thresholds are calibrated on validation photos of its packs")
     state = load_file(arguments.weights)
 
-    def model(config: CompactConfig) -> CompactModel:
-        built = CompactModel(config, minilm_text_encoder(config))
-        built.load_state_dict({key: value.float() for key, value in state.items()})
-        return built
-
     config = CompactConfig(image_size=arguments.image_size)
+    model = CompactModel(config, minilm_text_encoder(config))
+    model.load_state_dict({key: value.float() for key, value in state.items()})
     with tempfile.TemporaryDirectory() as scratch:
-        export_compact(model(config), build_tokenizer(config), Path(scratch))
-        threshold, found = calibrate(CompactRuntime(Path(scratch), device="cpu"), root)
-    config = replace(config, threshold=threshold, found_threshold=found)
-    export_compact(model(config), build_tokenizer(config), arguments.out)
+        made = Path(scratch)
+        export_compact(model, build_tokenizer(config), made)
+        threshold, found = calibrate(CompactRuntime(made, device="cpu"), root)
+        content = json.loads((made / "config.json").read_text(encoding="utf-8"))
+        content |= {"threshold": threshold, "found_threshold": found}
+        (made / "config.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        for file in made.iterdir():
+            shutil.copy(file, arguments.out / file.name)
     arguments.keep.parent.mkdir(parents=True, exist_ok=True)
     save_file({key: value.half() for key, value in state.items()}, arguments.keep)
     total = sum(file.stat().st_size for file in arguments.out.iterdir())

@@ -72,7 +72,7 @@ class Materials:
     _grounds: _Cache = field(default_factory=lambda: _Cache(_GROUND_BYTES), repr=False)
 
     def ground(self, photo: Photo, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """A photo with its shorter side `size`, uint8 [H, W, 3], and its masks, uint8 [K, H, W] of 0 and 1."""
+        """A photo with its shorter side `size`, uint8 [H, W, 3], and its masks, uint8 [K, H, W], 0 or 1."""
 
         def make() -> tuple[np.ndarray, np.ndarray]:
             image = photo.image()
