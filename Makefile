@@ -58,7 +58,9 @@ docs-serve: $(VENV)/.dev  ## show the documentation at 127.0.0.1:8000 while you 
 	$(BIN)/mkdocs serve
 
 pictures: $(VENV)/.core  ## draw the picture sheet of the README
-	$(BIN)/ivm demo --output docs/pictures/demo.webp
+	mkdir -p build
+	$(BIN)/ivm demo --output build/demo.png
+	$(BIN)/python -c "from PIL import Image; Image.open('build/demo.png').save('docs/pictures/demo.webp', quality=80, method=6)"
 
 bench: $(VENV)/.dev  ## measure speed, memory and size; prints a table
 	$(BIN)/python runs/benchmark.py
