@@ -132,8 +132,11 @@ def main() -> None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         content = {name: asdict(report) for name, report in reports.items()}
         content["colour swap"] = {"both_right": swapped, "pairs": pairs_asked}
+        content = json.loads(
+            json.dumps(content), parse_float=lambda x: round(float(x), 4), parse_constant=lambda _: None
+        )
         temporary = arguments.out.with_suffix(".tmp")
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
         temporary.replace(arguments.out)
 
 
