@@ -190,19 +190,20 @@ def speed(small: Path, repeats: int) -> list[Figure]:
     masker = ivm.load("compact", device="cpu", threads=THREADS)
     cv2.setNumThreads(THREADS)
     features = masker.encode_image(image)
-    clipseg = load_clipseg()
 
     def whole() -> np.ndarray:
         return ivm.render(image, masker(image, INSTRUCTION), mode="overlay").image
 
-    def second() -> np.ndarray:
-        return masker(features, SECOND).values
+    # It stands beside no other model: timed before torch is loaded, each right after a first instruction.
+    after_first = []
+    for _ in range(repeats):
+        masker(features, INSTRUCTION)
+        begin = time.perf_counter()
+        masker(features, SECOND)
+        after_first.append((time.perf_counter() - begin) * 1e3)
 
-    tasks: dict[str, Callable[[], object]] = {
-        "whole": whole,
-        "second": second,
-        "clipseg": lambda: clipseg(image),
-    }
+    clipseg = load_clipseg()
+    tasks: dict[str, Callable[[], object]] = {"whole": whole, "clipseg": lambda: clipseg(image)}
     for task in tasks.values():
         task()
         task()
@@ -215,7 +216,7 @@ def speed(small: Path, repeats: int) -> list[Figure]:
         Figure("end to end, 640x480: heatmap and rendered picture", median["whole"], "ms", 60),
         Figure("CLIPSeg, 640x480: heatmap", median["clipseg"], "ms"),
         Figure("end to end as a share of CLIPSeg", median["whole"] / median["clipseg"], "", 1 / 8),
-        Figure("second instruction on the same features", median["second"], "ms", 15),
+        Figure("second instruction on the same features", statistics.median(after_first), "ms", 15),
     ]
 
 
