@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -42,3 +45,90 @@ def test_a_folder_that_is_no_store_is_told(tmp_path):
     done = runner.invoke(app, ["data", "preview", str(tmp_path), "-o", str(tmp_path / "a.png")])
     assert done.exit_code == 1
     assert "must hold shards" in done.output
+
+
+def run(*arguments, code=0):
+    done = runner.invoke(app, ["data", *map(str, arguments)])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+@pytest.fixture
+def source(tmp_path):
+    home = tmp_path / "mine"
+    home.mkdir()
+    rows = ["image,instruction,mask"]
+    for k in range(30):
+        coarse = np.random.default_rng(k).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((64, 48)).save(home / f"{k}.png")
+        mask = np.zeros((48, 64), np.uint8)
+        mask[: 6 + k // 2, :20] = 255
+        Image.fromarray(mask if k != 3 else np.full_like(mask, 255)).save(home / f"m{k}.png")
+        rows.append(f"{k}.png,thing number {k},m{k}.png")
+    (home / "table.csv").write_text("\n".join([*rows, "none.png,x,"]) + "\n")
+    return home
+
+
+def test_the_way_of_a_data_set(source, tmp_path):
+    store, cleaned = tmp_path / "store", tmp_path / "clean"
+    out = run("convert", "csv", source, "-o", store, "--set", "table=table.csv")
+    assert "30 samples in 1 shards (30 mine, human)" in out
+    assert "1 records were wrong" in out
+    assert json.loads((store / "report.jsonl").read_text())["place"] == 32
+    assert "already" not in run("convert", "csv", source, "-o", store, "--set", "table=table.csv")
+    run("convert", "csv", source, "-o", tmp_path / "strict", "--strict", code=1)
+
+    assert "30 samples" in run("verify", store)
+    out = run("stats", store, "-o", tmp_path / "stats")
+    assert "30 samples of 30 pictures" in out
+    assert (tmp_path / "stats" / "areas.png").exists()
+
+    out = run("clean", store, "-o", cleaned)
+    assert "29 samples kept, 1 dropped" in out
+    assert "1 nearly-whole-image" in out
+    run("clean", cleaned, "-o", tmp_path / "back", "--undo")
+    same = [(folder / "shard-000000.tar").read_bytes() for folder in (store, tmp_path / "back")]
+    assert same[0] == same[1]
+
+    run("split", cleaned, "-o", tmp_path / "parts", "--part", "train=0.5", "--part", "val=0.5")
+    parts = [tmp_path / "parts" / name for name in ("train", "val")]
+    assert "0 pictures are in two stores" in run("leaks", *parts)
+    assert "look alike" not in run("leaks", store, cleaned, code=1)
+
+
+def test_previews_of_a_store_a_source_and_a_list(source, tmp_path):
+    run("convert", "csv", source, "-o", tmp_path / "store")
+    run("preview", tmp_path / "store", "-o", tmp_path / "p.html", "-n", 5)
+    assert (tmp_path / "p.html").read_text().count("<article>") == 5
+    out = run("preview", source, "--reader", "csv", "-o", tmp_path / "p.html")
+    assert (tmp_path / "p.html").read_text().count("<article>") == 30
+    assert "left out: table.csv:32: the image none.png is missing" in out
+    (tmp_path / "list.jsonl").write_text('{"uuids": ["mine-2", "mine-9"]}\n{"uuid": "mine-4"}\n')
+    run("preview", tmp_path / "store", "-o", tmp_path / "p.html", "--uuids", tmp_path / "list.jsonl")
+    assert (tmp_path / "p.html").read_text().count("<article>") == 3
+    assert "must end in .html or .png" in run("preview", tmp_path / "store", "-o", "x.pdf", code=1)
+    assert "--set needs --reader" in run("preview", tmp_path / "store", "--set", "a=b", code=2)
+
+
+def test_damage_is_told_by_the_exit_code(source, tmp_path):
+    run("convert", "csv", source, "-o", tmp_path / "store")
+    tar = tmp_path / "store" / "shard-000000.tar"
+    tar.write_bytes(tar.read_bytes()[:-1])
+    assert "must be" in run("verify", tmp_path / "store", "--checksums-only", "--workers", 1, code=1)
+
+
+def test_wrong_usage(source, tmp_path):
+    assert "did you mean 'coco'" in run("convert", "coc", source, "-o", tmp_path / "s", code=2)
+    assert "takes table, but got 'tabel'" in run(
+        "convert", "csv", source, "-o", tmp_path / "s", "--set", "tabel=x", code=2
+    )
+    assert "NAME=VALUE" in run("convert", "csv", source, "-o", tmp_path / "s", "--set", "table", code=2)
+    run("convert", "csv", source, "-o", tmp_path / "s")
+    assert "must be a number" in run("split", tmp_path / "s", "-o", tmp_path / "p", "--part", "a=b", code=2)
+    assert "rules must be among" in run("clean", tmp_path / "s", "-o", tmp_path / "c", "--rule", "x", code=2)
+
+
+def test_every_reader_is_listed_with_its_options():
+    out = run("readers")
+    assert "coco-panoptic" in out
+    assert "--set: annotations, images, segments, source" in out

@@ -1,4 +1,4 @@
-"""`ivm data`: make samples and look at them. Thin; a command imports what it needs."""
+"""`ivm data`: bring samples, make them, look at them. Thin; a command imports what it needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["data"]
 
-data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make samples, and look at them.")
+data = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Bring samples, make them, look at them."
+)
 
 
 @data.command()
@@ -46,29 +48,268 @@ def synthesize(
 
 
 @data.command()
+def convert(
+    reader: Annotated[
+        str, typer.Argument(help="Form of the source: see ivm data readers.", show_default=False)
+    ],
+    source: Annotated[Path, typer.Argument(help="Folder of the source.", show_default=False)],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder of the store; an unfinished one is completed."),
+    ],
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="An option of the reader; may be repeated."),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first wrong record.")] = False,
+    image_format: Annotated[
+        str, typer.Option(help="png, webp or jpeg: of pictures that cannot be kept as they are.")
+    ] = "png",
+    heatmap_bits: Annotated[int, typer.Option(help="8 or 16; a mask always takes 1.")] = 8,
+    samples_per_shard: Annotated[int, typer.Option(help="Most samples in a shard.", min=1)] = 1000,
+) -> None:
+    """Write a published data set, or your own, to shards.
+
+    Wrong records are left out and told in report.jsonl. Interrupt it when you like: the same command goes on
+    where it stopped, and ends in the same bytes.
+    """
+    from ivm.data.layout import Encoding
+    from ivm.data.readers import entries
+    from ivm.data.shards import write_shards
+
+    options = _options(option)
+    recipe = {"reader": reader, "source": source.resolve().name, "options": options}
+    with _progress() as progress:
+        index = write_shards(
+            entries(reader, source, options),
+            output,
+            recipe,
+            strict,
+            Encoding(image_format, heatmap_bits=heatmap_bits),
+            samples_per_shard,
+            progress=(lambda done: progress(done, None)) if progress else None,
+        )
+    counts = ", ".join(f"{number:,} {name}" for name, number in index.counts.items())
+    typer.echo(f"{output}: {index.samples:,} samples in {len(index.shards):,} shards ({counts or 'none'})")
+    if index.skipped:
+        typer.echo(
+            f"{index.skipped:,} records were wrong and are left out: see {output / 'report.jsonl'}", err=True
+        )
+
+
+@data.command()
+def readers() -> None:
+    """List the forms that convert reads, with their options."""
+    import inspect
+
+    from ivm.data.readers import READERS, reader
+
+    for name in READERS:
+        function = reader(name)
+        known = [key for key in inspect.signature(function).parameters if key != "root"]
+        doc = (inspect.getmodule(function).__doc__ or "").partition("\n")[0]
+        typer.echo(f"{name}\n    {doc}\n    --set: {', '.join(known) or '(none)'}")
+
+
+@data.command()
 def preview(
     source: Annotated[
-        Path, typer.Argument(help="Spec file (.toml, .json), or folder of a store.", show_default=False)
+        Path,
+        typer.Argument(
+            help="Folder of a store, spec file (.toml, .json), or folder of a source with --reader.",
+            show_default=False,
+        ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write.")] = Path("preview.png"),
-    count: Annotated[int, typer.Option("--count", "-n", help="Samples to show.", min=1, max=400)] = 40,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Page (.html) or picture (.png) to write.")
+    ] = Path("preview.html"),
+    count: Annotated[int, typer.Option("--count", "-n", help="Samples to show.", min=1, max=1000)] = 40,
     seed: Annotated[int, typer.Option(help="Which samples: of a spec, or drawn from a store.", min=0)] = 0,
-    columns: Annotated[int, typer.Option(help="Pictures a row.", min=1, max=20)] = 5,
-    cell: Annotated[
-        int, typer.Option(help="Longer side of each picture, in pixels.", min=64, max=1024)
-    ] = 256,
+    reader: Annotated[str, typer.Option(help="Read a source as convert does; its first samples.")] = "",
+    option: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option of the reader.")
+    ] = None,
+    uuids: Annotated[
+        Path | None, typer.Option(help="Show only the uuids in this JSON-lines file (bumps.jsonl, ...).")
+    ] = None,
+    columns: Annotated[int, typer.Option(help="Pictures a row, of a picture.", min=1, max=20)] = 5,
+    cell: Annotated[int, typer.Option(help="Longer side of each sample, in pixels.", min=64, max=1024)] = 256,
 ) -> None:
-    """Draw a contact sheet of samples.
+    """Draw a contact sheet of samples: a page with heatmaps and instructions, or one picture.
 
-    Pictures with their masks outlined and their instructions below. Of a spec, one sample of each scene is
-    shown, made on the spot.
+    Of a spec, one sample of each scene is shown, made on the spot.
     """
-    from ivm.data.sheet import contact_sheet
-    from ivm.images import write_image
+    from ivm.data.records import Report
+    from ivm.data.records import samples as load_samples
+    from ivm.errors import OptionError, OutputError
 
-    samples = _of_store(source, count, seed) if source.is_dir() else _of_spec(source, seed)
-    write_image(contact_sheet(samples, count, columns, cell), output)
+    report = Report()
+    if reader:
+        from ivm.data.readers import entries
+
+        samples = load_samples(entries(reader, source, _options(option)), report)
+    elif option:
+        raise OptionError("--set needs --reader: it is an option of a reader")
+    elif source.is_dir():
+        samples = _of_store(source, count, seed, uuids)
+    else:
+        samples = _of_spec(source, seed)
+    if output.suffix.lower() == ".html":
+        from ivm.data.preview import preview_page
+
+        preview_page(samples, output, count, cell, title=source.resolve().name)
+    elif output.suffix.lower() == ".png":
+        from ivm.data.sheet import contact_sheet
+        from ivm.images import write_image
+
+        write_image(contact_sheet(samples, count, columns, cell), output)
+    else:
+        raise OutputError(f"output must end in .html or .png, but is {output.name!r}")
+    for problem in report.problems:
+        typer.echo(f"left out: {problem}", err=True)
     typer.echo(str(output))
+
+
+@data.command()
+def stats(
+    store: Annotated[Path, typer.Argument(help="Folder of a store.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the plots.")] = Path("stats"),
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+) -> None:
+    """Draw kept areas by source, instructions and targets; name abnormal bumps and list their samples."""
+    from ivm.data.measure import measure
+    from ivm.data.stats import summarise, write_statistics
+    from ivm.data.stream import ShardReader
+
+    found = summarise(measure(ShardReader(store), workers))
+    files = write_statistics(found, output, store.resolve().name)
+    typer.echo(f"{found.samples:,} samples of {found.images:,} pictures")
+    for name, number in found.sources.items():
+        typer.echo(f"  {number:,} {name}")
+    for what, number in (
+        ("without a heatmap", found.without_heatmap),
+        ("pairs of pictures that look alike", len(found.look_alike_images)),
+        ("pictures annotated repeatedly with one instruction", found.repeated_annotations),
+    ):
+        if number:
+            typer.echo(f"  {number:,} {what}")
+    for bump in found.bumps:
+        typer.echo(
+            f"abnormal: {bump.samples:,} samples of {bump.source} keep {bump.low:.0%} to {bump.high:.0%} "
+            f"of the picture, where about {bump.expected:,.0f} would be expected"
+        )
+    typer.echo("wrote " + ", ".join(str(path) for path in files))
+
+
+@data.command()
+def clean(
+    store: Annotated[Path, typer.Argument(help="Folder of a store; with --undo, one that clean wrote.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new store.")],
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this rule; may be repeated.  [default: all]"),
+    ] = None,
+    whole: Annotated[float, typer.Option(help="Kept area that is nearly the whole image.")] = 0.95,
+    speck: Annotated[float, typer.Option(help="Kept area below which it is a speck.")] = 0.0001,
+    agree: Annotated[float, typer.Option(help="Overlap below which repeated annotations disagree.")] = 0.5,
+    undo: Annotated[bool, typer.Option("--undo", help="Put back what was dropped (by --rule).")] = False,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+) -> None:
+    """Write the samples that no rule drops to a new store, and beside them those dropped, with the reason.
+
+    The store itself is never changed, and --undo puts everything back.
+    """
+    from ivm.data.clean import RULES, Limits, restore
+    from ivm.data.clean import clean as drop
+
+    rules = tuple(rule) if rule else tuple(RULES)
+    if undo:
+        index = restore(store, output, rules)
+        typer.echo(f"{output}: {index.samples:,} samples")
+        return
+    kept, counts = drop(store, output, rules, Limits(whole, speck, agree=agree), workers)
+    typer.echo(f"{output}: {kept.samples:,} samples kept, {counts.total():,} dropped")
+    for name in rules:
+        typer.echo(f"  {counts[name]:,} {name}: {RULES[name]}")
+
+
+@data.command()
+def split(
+    store: Annotated[Path, typer.Argument(help="Folder of a store.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the parts.")],
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=SHARE", help="A part; repeat it.  [default: train=0.9 val=0.05 test=0.05]"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed gives another split.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+) -> None:
+    """Split a store by picture; pictures that look alike stay together."""
+    from ivm.data.split import split as divide
+    from ivm.errors import OptionError
+
+    shares = {}
+    for name, value in _options(part or ["train=0.9", "val=0.05", "test=0.05"]).items():
+        try:
+            shares[name] = float(value)
+        except ValueError:
+            raise OptionError(f"the share of {name} must be a number, but got {value!r}") from None
+    for name, index in divide(store, output, shares, seed, workers).items():
+        typer.echo(f"{output / name}: {index.samples:,} samples")
+
+
+@data.command()
+def leaks(
+    stores: Annotated[list[Path], typer.Argument(help="Folders of two or more stores.", show_default=False)],
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+) -> None:
+    """Look for pictures that are in two of the stores; exit code 1 if there are any."""
+    from ivm.data.measure import measure
+    from ivm.data.split import find_leaks
+    from ivm.data.stream import ShardReader
+
+    found = find_leaks({str(store): measure(ShardReader(store), workers) for store in stores})
+    for leak in found:
+        typer.echo(f"{leak.image_id} in {leak.first}, {leak.other} in {leak.second}: {leak.why}")
+    typer.echo(f"{len(found):,} pictures are in two stores")
+    if found:
+        raise typer.Exit(1)
+
+
+@data.command()
+def verify(
+    store: Annotated[Path, typer.Argument(help="Folder of a store.", show_default=False)],
+    checksums_only: Annotated[bool, typer.Option(help="Read every byte, decode nothing.")] = False,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 2,
+) -> None:
+    """Check every byte and every sample of a store; exit code 1 if something is wrong."""
+    from ivm.data.verify import verify as check
+
+    with _progress() as progress:
+        found = check(
+            store, workers, checksums_only, (lambda done: progress(done, None)) if progress else None
+        )
+    for problem in found.problems:
+        typer.echo(f"error: {problem}", err=True)
+    typer.echo(
+        f"{store}: {found.samples:,} samples, {found.bytes / 1e6:,.0f} MB, {len(found.problems)} problems"
+    )
+    if found.problems:
+        raise typer.Exit(1)
+
+
+def _options(given: list[str] | None) -> dict[str, str]:
+    from ivm.errors import OptionError
+
+    options = {}
+    for one in given or []:
+        name, equals, value = one.partition("=")
+        if not equals or not name:
+            raise OptionError(f"an option must be NAME=VALUE, but got {one!r}")
+        options[name] = value
+    return options
 
 
 def _of_spec(path: Path, seed: int) -> Iterator[Sample]:
@@ -83,19 +324,39 @@ def _of_spec(path: Path, seed: int) -> Iterator[Sample]:
             index += 1
 
 
-def _of_store(folder: Path, count: int, seed: int) -> Iterator[Sample]:
+def _of_store(folder: Path, count: int, seed: int, uuids: Path | None) -> Iterator[Sample]:
     import numpy as np
 
-    from ivm.data.stream import ShardSet
+    from ivm.data.layout import key_of
+    from ivm.data.stream import ShardReader, ShardSet
 
     store = ShardSet(folder)
-    chosen = np.random.default_rng(seed).permutation(len(store))[:count]
-    for number in sorted(int(k) for k in chosen):
-        yield store[number]
+    if uuids is None:
+        chosen = np.random.default_rng(seed).permutation(len(store))[:count]
+        for number in sorted(int(k) for k in chosen):
+            yield store[number]
+        return
+    wanted = {key_of(uuid) for uuid in _listed(uuids)}
+    reader = ShardReader(folder)
+    for shard in range(len(reader.index.shards)):
+        for number, key in enumerate(reader.keys(shard)):
+            if key in wanted:
+                yield store.get(shard, number)
+
+
+def _listed(path: Path) -> Iterator[str]:
+    """The uuids in a JSON-lines file, as "uuid" or "uuids"."""
+    from ivm.data.records import read_lines
+    from ivm.errors import DataError
+
+    for line, item in read_lines(path):
+        if not isinstance(item, dict) or not {"uuid", "uuids"} & set(item):
+            raise DataError(f"{path}:{line}: must have 'uuid' or 'uuids'")
+        yield from map(str, item.get("uuids") or [item["uuid"]])
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
+def _progress() -> Iterator[Callable[[int, int | None], None] | None]:
     """A bar with rate and time left on stderr while it is a terminal; None otherwise."""
     if not sys.stderr.isatty():
         yield None
@@ -107,7 +368,7 @@ def _progress() -> Iterator[Callable[[int, int], None] | None]:
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None, rate="")
 
-        def show(done: int, total: int) -> None:
+        def show(done: int, total: int | None) -> None:
             speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
             bar.update(task, completed=done, total=total, rate=f"{speed:.0f}/s" if speed else "")
 

@@ -1,12 +1,15 @@
-"""Scenes made of plain boxes, whose every property is known."""
+"""Scenes made of plain boxes, whose every property is known; small stores."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from ivm.data.records import Entry, Record
 from ivm.data.relations import picture_relations, size_words
 from ivm.data.scene import Scene, Thing
+from ivm.data.shards import write_shards
 from ivm.data.words import affordances_of, nouns_for
 
 COLOURS = ("red", "green", "blue", "yellow")
@@ -59,3 +62,26 @@ def build(seed: int, view: str = "photo", side: int = 128) -> Scene:
 def box_scene():
     """box_scene(seed, view="photo") -> Scene."""
     return build
+
+
+@pytest.fixture
+def make_store(tmp_path):
+    """make_store([sample, ...], name="store", **settings) -> folder of a finished store."""
+
+    def make(samples, name="store", **settings):
+        entries = [Entry("made", k, lambda one=one: [Record(one)]) for k, one in enumerate(samples, start=1)]
+        write_shards(entries, tmp_path / name, {"name": name}, strict=True, **settings)
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture
+def scenery():
+    """scenery(seed, height=48, width=64) -> uint8 [H, W, 3]; another picture for another seed."""
+
+    def make(seed, height=48, width=64):
+        coarse = np.random.default_rng(seed).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+        return np.array(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+    return make

@@ -30,6 +30,8 @@ from ivm.types import Sample
 __all__ = [
     "IMAGE_MEMBERS",
     "Encoding",
+    "decode_heatmap",
+    "decode_image",
     "decode_sample",
     "encode_sample",
     "key_of",
@@ -173,18 +175,16 @@ def decode_sample(members: Mapping[str, bytes], least: int | None = None) -> Sam
     Raises:
         DataError: a member is missing, damaged, or does not fit the others.
     """
-    image_suffix = next((suffix for suffix in IMAGE_MEMBERS if suffix in members), None)
-    if image_suffix is None or "json" not in members:
+    if "json" not in members:
         raise DataError(
             f"a sample must have an image and a json, but has only {', '.join(members) or 'nothing'}"
         )
     try:
         described = json.loads(members["json"])
         full = (described["height"], described["width"])
-        image = _decode_image(members[image_suffix], image_suffix, least)
-        heatmap = None
-        if described["annotation"] is not None:
-            heatmap = _decode_heatmap(members["heatmap.png"], described["annotation"] == "mask")
+        image = decode_image(members, least)
+        heatmap = decode_heatmap(members, described["annotation"])
+        if heatmap is not None:
             if heatmap.shape != full:
                 raise DataError(f"the heatmap must be {full}, but is {heatmap.shape}")
             if heatmap.shape != image.shape[:2] and least is not None:
@@ -267,7 +267,17 @@ def _encode_heatmap(uuid: str, heatmap: np.ndarray, bits: int) -> bytes:
     return out.getvalue()
 
 
-def _decode_image(content: bytes, suffix: str, least: int | None) -> np.ndarray:
+def decode_image(members: Mapping[str, bytes], least: int | None = None) -> np.ndarray:
+    """uint8 [H, W, 3] from the members of a sample; `least` as in `decode_sample`.
+
+    Raises:
+        DataError: there is no image.
+        ImageError: it is damaged.
+    """
+    suffix = next((suffix for suffix in IMAGE_MEMBERS if suffix in members), None)
+    if suffix is None:
+        raise DataError(f"a sample must have an image and a json, but has only {', '.join(members)}")
+    content = members[suffix]
     if suffix == "jpg" and least is not None:
         try:
             with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
@@ -278,6 +288,23 @@ def _decode_image(content: bytes, suffix: str, least: int | None) -> np.ndarray:
         except (OSError, ValueError, SyntaxError) as error:
             raise ImageError(f"the image is damaged: {error}") from error
     return read_image(content)
+
+
+def decode_heatmap(members: Mapping[str, bytes], annotation: str | None) -> np.ndarray | None:
+    """The heatmap in the members of a sample, whose description says that it is a "mask", a "heatmap" or
+    None.
+
+    Returns:
+        bool [H, W], float32 [H, W] in [0, 1], or None.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    if annotation is None:
+        return None
+    if "heatmap.png" not in members:
+        raise DataError("a sample lacks 'heatmap.png'")
+    return _decode_heatmap(members["heatmap.png"], annotation == "mask")
 
 
 def _decode_heatmap(content: bytes, is_mask: bool) -> np.ndarray:

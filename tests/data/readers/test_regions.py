@@ -15,7 +15,12 @@ def region(number, phrase="a red cup", x=1, y=2, width=4, height=3, **more):
 def test_visual_genome_regions(tmp_path, photo, write_json):
     photo(tmp_path / "VG_100K_2" / "5.jpg")
     five = [region(1), region(2, x=50), region(3, phrase=""), region(4, x=None)]
-    content = [{"id": 5, "regions": five}, {"regions": [region(9)]}, {"id": 6, "regions": [region(7)]}, {"id": 8, "regions": []}]  # fmt: skip
+    content = [
+        {"id": 5, "regions": five},
+        {"regions": [region(9)]},
+        {"id": 6, "regions": [region(7)]},
+        {"id": 8, "regions": []},
+    ]
     write_json(tmp_path / "region_descriptions.json", content)
     report = Report()
     one, old = samples(read_visual_genome(tmp_path), report)
