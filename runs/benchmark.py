@@ -57,6 +57,9 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="exit 1 when a figure misses its limit")
     options = parser.parse_args()
 
+    busy = busy_share()
+    if busy > 0.1:
+        print(f"other processes use {busy:.0%} of this machine: its times say little", file=sys.stderr)
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:
         small, large = (None, None) if tuple(options.only) == ("size",) else write_pictures(Path(folder))
@@ -74,6 +77,7 @@ def main() -> int:
     show(figures)
     if options.json:
         report = {"machine": machine(), "date": f"{date.today():%Y-%m}", "command": " ".join(sys.argv)}
+        report["busy_before"] = f"{busy:.0%} of the cores used by other processes"
         options.json.write_text(
             json.dumps(report | {"figures": [asdict(f) for f in figures]}, indent=2) + "\n"
         )
@@ -259,6 +263,21 @@ def timed(task: Callable[[], object], repeats: int) -> list[float]:
 
 def environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": str(THREADS)}
+
+
+def busy_share(seconds: float = 2.0) -> float:
+    """Share of the machine's cores that others use now, measured over some seconds; 0 where it is not told."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return 0.0
+
+    def ticks() -> list[int]:
+        return [int(value) for value in stat.read_text().splitlines()[0].split()[1:9]]
+
+    before = ticks()
+    time.sleep(seconds)
+    spent = [now - then for now, then in zip(ticks(), before, strict=True)]
+    return 1 - (spent[3] + spent[4]) / max(1, sum(spent))  # idle, and waiting for a disk
 
 
 def machine() -> str:

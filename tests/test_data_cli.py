@@ -82,8 +82,10 @@ def test_the_way_of_a_data_set(source, tmp_path):
     out = run("stats", store, "-o", tmp_path / "stats")
     assert "30 samples of 30 pictures" in out
     assert (tmp_path / "stats" / "areas.png").exists()
+    assert "60 samples of 30 pictures" in run("stats", store, store, "-o", tmp_path / "stats")
 
-    out = run("clean", store, "-o", cleaned)
+    assert "30 samples kept" in run("clean", store, "-o", tmp_path / "trusting")
+    out = run("clean", store, "-o", cleaned, "--people")
     assert "29 samples kept, 1 dropped" in out
     assert "1 nearly-whole-image" in out
     run("clean", cleaned, "-o", tmp_path / "back", "--undo")

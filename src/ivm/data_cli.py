@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,6 +68,10 @@ def convert(
     ] = "png",
     heatmap_bits: Annotated[int, typer.Option(help="8 or 16; a mask always takes 1.")] = 8,
     samples_per_shard: Annotated[int, typer.Option(help="Most samples in a shard.", min=1)] = 1000,
+    max_side: Annotated[
+        int,
+        typer.Option(help="Scale larger pictures down to this longer side, in pixels; 0 keeps all.", min=0),
+    ] = 0,
 ) -> None:
     """Write a published data set, or your own, to shards.
 
@@ -76,12 +81,14 @@ def convert(
     from ivm.data.layout import Encoding
     from ivm.data.readers import entries
     from ivm.data.shards import write_shards
+    from ivm.data.transforms import limit_sides
 
     options = _options(option)
-    recipe = {"reader": reader, "source": source.resolve().name, "options": options}
+    recipe = {"reader": reader, "source": source.resolve().name, "options": options, "max_side": max_side}
+    found = entries(reader, source, options)
     with _progress() as progress:
         index = write_shards(
-            entries(reader, source, options),
+            limit_sides(found, max_side) if max_side else found,
             output,
             recipe,
             strict,
@@ -172,7 +179,7 @@ def preview(
 
 @data.command()
 def stats(
-    store: Annotated[Path, typer.Argument(help="Folder of a store.", show_default=False)],
+    stores: Annotated[list[Path], typer.Argument(help="Folders of stores, told as one.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the plots.")] = Path("stats"),
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
 ) -> None:
@@ -181,8 +188,8 @@ def stats(
     from ivm.data.stats import summarise, write_statistics
     from ivm.data.stream import ShardReader
 
-    found = summarise(measure(ShardReader(store), workers))
-    files = write_statistics(found, output, store.resolve().name)
+    found = summarise(chain.from_iterable(measure(ShardReader(store), workers) for store in stores))
+    files = write_statistics(found, output, ", ".join(store.resolve().name for store in stores))
     typer.echo(f"{found.samples:,} samples of {found.images:,} pictures")
     for name, number in found.sources.items():
         typer.echo(f"  {number:,} {name}")
@@ -212,6 +219,9 @@ def clean(
     whole: Annotated[float, typer.Option(help="Kept area that is nearly the whole image.")] = 0.95,
     speck: Annotated[float, typer.Option(help="Kept area below which it is a speck.")] = 0.0001,
     agree: Annotated[float, typer.Option(help="Overlap below which repeated annotations disagree.")] = 0.5,
+    people: Annotated[
+        bool, typer.Option("--people", help="Apply the rules about areas to human annotations, too.")
+    ] = False,
     undo: Annotated[bool, typer.Option("--undo", help="Put back what was dropped (by --rule).")] = False,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
 ) -> None:
@@ -227,7 +237,7 @@ def clean(
         index = restore(store, output, rules)
         typer.echo(f"{output}: {index.samples:,} samples")
         return
-    kept, counts = drop(store, output, rules, Limits(whole, speck, agree=agree), workers)
+    kept, counts = drop(store, output, rules, Limits(whole, speck, agree=agree, people=people), workers)
     typer.echo(f"{output}: {kept.samples:,} samples kept, {counts.total():,} dropped")
     for name in rules:
         typer.echo(f"  {counts[name]:,} {name}: {RULES[name]}")

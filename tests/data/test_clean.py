@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,7 +69,7 @@ def digests(folder, pattern="*.tar"):
 def test_each_rule_drops_its_own_and_nothing_else(make_store, samples, tmp_path):
     source = make_store(samples, samples_per_shard=4)
     before = digests(source, "*")
-    kept, counts = clean(source, tmp_path / "clean", workers=2)
+    kept, counts = clean(source, tmp_path / "clean", limits=Limits(people=True), workers=2)
     assert digests(source, "*") == before
     assert {s.uuid for s in ShardSet(tmp_path / "clean")} == {s.uuid for s in samples} - set(DROPPED)
     assert counts == dict.fromkeys(DROPPED.values(), 1)
@@ -81,7 +82,7 @@ def test_each_rule_drops_its_own_and_nothing_else(make_store, samples, tmp_path)
 
 def test_cleaning_is_undone_byte_for_byte(make_store, samples, tmp_path):
     source = make_store(samples, samples_per_shard=4)
-    clean(source, tmp_path / "clean")
+    clean(source, tmp_path / "clean", limits=Limits(people=True))
     restore(tmp_path / "clean", tmp_path / "back")
     assert digests(tmp_path / "back") == digests(source)
     restore(tmp_path / "clean", tmp_path / "some", rules=["empty", "speck"])
@@ -91,19 +92,25 @@ def test_cleaning_is_undone_byte_for_byte(make_store, samples, tmp_path):
 
 def test_rules_and_limits_are_chosen(make_store, samples):
     measured = list(measure(ShardReader(make_store(samples))))
-    found = find_faults(measured, ["nearly-whole-image"], Limits(whole=0.1))
+    found = find_faults(measured, ["nearly-whole-image"], Limits(whole=0.1, people=True))
     assert {one.rule for one in found} == {"nearly-whole-image"}
     assert {"good-1", "whole"} <= {one.uuid for one in found}
-    assert not find_faults(measured, ["nearly-whole-image"], Limits(whole=1.0))
+    assert not find_faults(measured, ["nearly-whole-image"], Limits(whole=1.0, people=True))
     assert not find_faults(measured, [])
     with pytest.raises(OptionError, match="rules must be among size-mismatch"):
         find_faults(measured, ["whole"])
 
 
+def test_areas_that_people_marked_are_trusted_unless_asked(make_store, samples):
+    measured = list(measure(ShardReader(make_store(samples))))
+    trusted = {one.rule for one in find_faults(measured)}
+    assert trusted == {"empty", "no-letters", "near-duplicate", "disagreement"}
+    machine = [replace(one, human=False) for one in measured]
+    assert {"nearly-whole-image", "speck", "border-only"} <= {one.rule for one in find_faults(machine)}
+
+
 def test_sizes_that_differ_are_seen(make_store, samples):
     store = make_store(samples[:1])
-    from dataclasses import replace
-
     (one,) = measure(ShardReader(store))
     bad = replace(one, fault="the heatmap is 1x1, the image 120x100")
     assert [f.rule for f in find_faults([bad])] == ["size-mismatch"]
@@ -118,11 +125,11 @@ def test_people_who_disagree_are_all_dropped(make_store, scenery):
 
 def test_a_killed_cleaning_goes_on(make_store, samples, tmp_path):
     source = make_store(samples, samples_per_shard=4)
-    clean(source, tmp_path / "clean")
+    clean(source, tmp_path / "clean", limits=Limits(people=True))
     whole = digests(tmp_path / "clean", "**/*.tar")
     (tmp_path / "clean" / "index.json").unlink()
     (tmp_path / "clean" / "shard-000001.json").unlink()
-    clean(source, tmp_path / "clean")
+    clean(source, tmp_path / "clean", limits=Limits(people=True))
     assert digests(tmp_path / "clean", "**/*.tar") == whole
 
 

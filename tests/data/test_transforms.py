@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ivm.data.records import Entry, Record
 from ivm.data.stream import ShardStream
 from ivm.data.transforms import (
     Augment,
@@ -12,12 +13,13 @@ from ivm.data.transforms import (
     adjust_colours,
     crop,
     flip,
+    limit_sides,
     mirror_text,
     names_colour,
     paste,
     resize,
 )
-from ivm.errors import OptionError
+from ivm.errors import DataError, OptionError
 from ivm.types import Sample
 
 
@@ -197,6 +199,19 @@ def test_resize_and_crop():
     assert part.heatmap.all()
     assert part.image.shape == (20, 20, 3)
     assert resize(Sample("a", sample().image, ("x",), None, "x"), (9, 9)).heatmap is None
+
+
+def test_large_pictures_are_scaled_down_and_small_ones_kept_as_they_are():
+    large, small = sample(shape=(48, 96)), sample(shape=(20, 30))
+    problem = DataError("wrong")
+    entry = Entry("x", 1, lambda: [Record(large, b"1"), problem, Record(small, b"2")])
+    (limited,) = limit_sides([entry], 32)
+    one, other, two = limited.load()
+    assert one.sample.image.shape == (16, 32, 3)
+    assert one.sample.heatmap.shape == (16, 32)
+    assert one.file is None
+    assert other is problem
+    assert (two.sample, two.file) == (small, b"2")
 
 
 @pytest.mark.parametrize(

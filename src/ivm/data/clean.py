@@ -43,6 +43,8 @@ class Limits:
         inside: share of the relevant area that must lie away from the edge.
         agree: intersection over union below which repeated annotations disagree.
         near_bits: bits in which the hashes of near-duplicates may differ.
+        people: apply "nearly-whole-image", "speck" and "border-only" to human annotations, too. They find
+            failed machine annotations; a person who marks a whole face or a far-off bird is mostly right.
 
     Raises:
         OptionError: one is out of range.
@@ -53,6 +55,7 @@ class Limits:
     inside: float = 0.02
     agree: float = 0.5
     near_bits: int = NEAR_BITS
+    people: bool = False
 
     def __post_init__(self) -> None:
         for name in ("whole", "speck", "inside", "agree"):
@@ -114,8 +117,9 @@ def _own_fault(one: Measured, rules: Sequence[str], limits: Limits) -> tuple[str
         "no-letters": (not any(c.isalpha() for text in one.texts for c in text), "no letters"),
     }
     if area is not None:
+        checks["empty"] = (area == 0.0 and one.kind != "absent", "kept area 0")
+    if area is not None and (limits.people or not one.human):
         checks |= {
-            "empty": (area == 0.0 and one.kind != "absent", "kept area 0"),
             "nearly-whole-image": (area >= limits.whole, f"kept area {area:.4f}"),
             "speck": (0.0 < area < limits.speck, f"kept area {area:.6f}, {one.pixels} pixels"),
             "border-only": (area > 0.0 and one.inside < limits.inside, f"{one.inside:.3f} inside"),

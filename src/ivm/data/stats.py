@@ -252,7 +252,10 @@ def draw_areas(panels: Mapping[str, Statistics], path: str | os.PathLike[str]) -
                 fontsize=8,
                 arrowprops={"arrowstyle": "-|>", "lw": 0.8},
             )
-    ticks = [n for n in (0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000) if n <= tallest * 1.3]
+    ticks = [0]
+    for n in sorted(k * 10**power for power in range(8) for k in (1, 3)):
+        if n <= tallest and np.cbrt(n) - np.cbrt(ticks[-1]) > 0.07 * np.cbrt(tallest):
+            ticks.append(n)
     for axis in axes:
         axis.set_yticks(np.cbrt(ticks), [f"{n:,}" for n in ticks])
         axis.set_ylim(0, np.cbrt(tallest) * 1.15)
@@ -272,12 +275,15 @@ def draw_instructions(statistics: Statistics, path: str | os.PathLike[str]) -> N
     longest = min(60, max(words, default=1))
     counts = [words.get(n, 0) for n in range(longest)] + [sum(v for k, v in words.items() if k >= longest)]
     axes[0].bar(range(longest + 1), counts, color=_PALETTE[0])
+    axes[0].set_xlim(0, max(8, longest + 1))
     axes[0].set_title("words in the longest instruction", loc="left", fontsize=10)
     kinds = list(statistics.kinds.items())[:12][::-1]
     axes[1].barh([name[:24] for name, _ in kinds], [n for _, n in kinds], color=_PALETTE[2])
     axes[1].set_title("kinds of instruction", loc="left", fontsize=10)
+    axes[1].set_ylim(min(-0.6, len(kinds) - 5.6), len(kinds) - 0.4)
     targets = statistics.targets
     axes[2].bar([str(n) for n in targets], list(targets.values()), color=_PALETTE[1])
+    axes[2].set_xlim(-0.6, max(4.4, len(targets) - 0.4))
     axes[2].set_title("names of targets a sample", loc="left", fontsize=10)
     for axis in axes:
         axis.tick_params(labelsize=8)

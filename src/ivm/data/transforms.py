@@ -7,15 +7,17 @@ sample's place, so that any number of workers sees the same views.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import cv2
 import numpy as np
 
 from ivm.data.colours import COLOURS
 from ivm.data.measure import plain_text
-from ivm.errors import OptionError
+from ivm.data.records import Entry, Record
+from ivm.errors import DataError, OptionError
 from ivm.types import Box, Sample
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "adjust_colours",
     "crop",
     "flip",
+    "limit_sides",
     "mirror_text",
     "names_colour",
     "paste",
@@ -157,6 +160,27 @@ def resize(sample: Sample, size: tuple[int, int]) -> Sample:
     return replace(
         sample, image=cv2.resize(sample.image, (width, height), interpolation=way), heatmap=heatmap
     )
+
+
+def limit_sides(entries: Iterable[Entry], longest: int) -> Iterator[Entry]:
+    """The entries with pictures (and their heatmaps) scaled down so that no side is longer than `longest`.
+
+    Smaller pictures stay as they are. For a store that is read often: most of reading is decoding pixels that
+    training then averages away.
+    """
+
+    def load(entry: Entry) -> Iterator[Record | DataError]:
+        for item in entry.load():
+            if isinstance(item, Record) and max(item.sample.image.shape[:2]) > longest:
+                height, width = item.sample.image.shape[:2]
+                scale = longest / max(height, width)
+                size = (max(1, round(height * scale)), max(1, round(width * scale)))
+                yield Record(resize(item.sample, size))
+            else:
+                yield item
+
+    for entry in entries:
+        yield Entry(entry.file, entry.place, partial(load, entry))
 
 
 def crop(sample: Sample, box: Box) -> Sample:
