@@ -266,7 +266,7 @@ def environment() -> dict[str, str]:
 
 
 def busy_share(seconds: float = 2.0) -> float:
-    """Share of the machine's cores that others use now, measured over some seconds; 0 where it is not told."""
+    """Share of the cores that others use now, measured over some seconds; 0 where it is not told."""
     stat = Path("/proc/stat")
     if not stat.exists():
         return 0.0

@@ -42,13 +42,16 @@ def test_a_missed_limit_fails_the_check(
     benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = tmp_path / "figures.json"
+    monkeypatch.setattr(benchmark, "busy_share", lambda: 0.5)
     command = ["benchmark.py", "--only", "size", "--check", "--json", str(report)]
     for megabytes, code in ((400.0, 0), (500.0, 1)):
         monkeypatch.setattr(benchmark, "installed_bytes", lambda _, size=megabytes: (size * 1e6, {"ivm"}))
         monkeypatch.setattr(sys, "argv", command)
         assert benchmark.main() == code
         assert ("MISSED" in capsys.readouterr().out) == bool(code)
-        assert json.loads(report.read_text())["figures"][0]["value"] == megabytes
+        written = json.loads(report.read_text())
+        assert written["figures"][0]["value"] == megabytes
+        assert written["busy_before"].startswith("50%")
 
 
 def test_the_machine_is_told_by_class_and_not_by_name(benchmark: ModuleType) -> None:
@@ -67,3 +70,7 @@ def test_the_pause_between_calls_is_not_counted(
     monkeypatch.setattr(benchmark.time, "sleep", wait)
     monkeypatch.setattr(benchmark.time, "perf_counter", lambda: clock[0])
     assert benchmark.timed(lambda: wait(0.25), 2) == pytest.approx([250, 250])
+
+
+def test_a_share_is_a_share(benchmark: ModuleType) -> None:
+    assert 0 <= benchmark.busy_share(0.05) <= 1
