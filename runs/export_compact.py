@@ -20,8 +20,10 @@ import cv2
 import numpy as np
 from safetensors.torch import load_file, save_file
 
+from ivm.data.grammar import instructions_for, name_instructions
+from ivm.data.materials import nouns_looked_for
 from ivm.data.packs import data_folder, read_pack
-from ivm.data.phrases import absent_question, category_questions
+from ivm.data.photo_scenes import photo_scene
 from ivm.models.compact import CompactConfig, CompactModel, build_tokenizer, minilm_text_encoder
 from ivm.models.export import export_compact
 from ivm.models.onnx import CompactRuntime
@@ -34,20 +36,18 @@ def validation_answers(runtime: CompactRuntime, root: Path):
     rng = np.random.default_rng(0)
     for name in PACKS:
         pack = read_pack(root / name)
+        nouns = nouns_looked_for(pack)
         for photo in pack.split("val"):
-            image, names = photo.image(), [region.name for region in photo.regions]
-            if not names:
+            if not photo.regions:
                 continue
-            masks = np.stack([region.mask() for region in photo.regions])
-            questions = category_questions(names, masks, rng)
-            absent = absent_question(names, pack.names, masks.shape[1:], rng)
-            questions += [absent] if absent else []
-            features = runtime.encode_images([image])
-            logits, scores = runtime.decode(features * len(questions), [q.text for q in questions])
-            for q, logit, score in zip(questions, logits, scores, strict=True):
-                size = (masks.shape[2], masks.shape[1])
+            scene = photo_scene(photo, nouns)
+            asked = name_instructions(scene, rng) + instructions_for(scene, rng, ("absent",))
+            features = runtime.encode_images([scene.image])
+            logits, scores = runtime.decode(features * len(asked), [one.text for one in asked])
+            for one, logit, score in zip(asked, logits, scores, strict=True):
+                size = (photo.width, photo.height)
                 heat = 1 / (1 + np.exp(-cv2.resize(logit, size, interpolation=cv2.INTER_LINEAR)))
-                yield pack.name, heat, (q.mask if q.targets else None), float(score)
+                yield name, heat, (one.mask if one.targets else None), float(score)
 
 
 def calibrate(runtime: CompactRuntime, root: Path) -> tuple[float, float]:

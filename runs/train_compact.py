@@ -20,9 +20,10 @@ import cv2
 import numpy as np
 import torch
 
-from ivm.data.cutouts import read_cutouts
+from ivm.data.grammar import name_instructions
+from ivm.data.materials import nouns_looked_for
 from ivm.data.packs import data_folder, read_pack
-from ivm.data.phrases import category_questions
+from ivm.data.photo_scenes import photo_scene
 from ivm.data.synthesis_spec import SynthesisSpec
 from ivm.models.compact import CompactConfig, CompactModel, build_tokenizer, minilm_text_encoder
 from ivm.training.loop import LoopConfig, train
@@ -48,14 +49,12 @@ def validation(packs, tokenizer, size):
     """gIoU and pointing accuracy of category names on the validation photos, per pack."""
     questions = []
     for pack in packs:
+        nouns = nouns_looked_for(pack)
         for photo in pack.split("val"):
-            image, names = photo.image(), [region.name for region in photo.regions]
-            if not names:
-                continue
-            masks = np.stack([region.mask() for region in photo.regions])
-            image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
-            for q in category_questions(names, masks, np.random.default_rng(0)):
-                questions.append((pack.name, photo.file_name, image, q.text, q.mask))
+            scene = photo_scene(photo, nouns)
+            image = cv2.resize(scene.image, (size, size), interpolation=cv2.INTER_AREA)
+            for one in name_instructions(scene, np.random.default_rng(0), noise=0.0):
+                questions.append((pack.name, photo.file_name, image, one.text, one.mask))
 
     @torch.inference_mode()
     def evaluate(model):
@@ -125,7 +124,6 @@ def main() -> None:
         metavar="SOURCE=SHARE",
         help="whole shares of photos, tabletop and collage",
     )
-    parser.add_argument("--paste", type=float, default=0.35, help="share of pictures with pasted cut-outs")
     for name in ("steps", "batch_size", "warmup", "decay", "save_every", "seed", "workers"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name))
     for name in ("learning_rate", "weight_decay", "found_weight"):
@@ -141,13 +139,8 @@ def main() -> None:
     config = replace(defaults, **{k: v for k, v in vars(arguments).items() if hasattr(defaults, k)})
 
     packs = [read_pack(root / name) for name in SHARES]
-    cutouts = [c for name in ("cutouts", "grocery") for c in read_cutouts(root / name, "train")]
     photos = PhotoQuestions(
-        [(pack, SHARES[pack.name]) for pack in packs],
-        size=arguments.size,
-        cutouts=cutouts,
-        paste=arguments.paste,
-        seed=arguments.seed,
+        [(pack, SHARES[pack.name]) for pack in packs], size=arguments.size, seed=arguments.seed
     )
     pictures = Mixture(
         [

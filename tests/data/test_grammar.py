@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ivm.data.grammar import instructions_for
+from ivm.data.grammar import instructions_for, name_instructions
 from ivm.data.kinds import GROUPS, KINDS
 from ivm.data.scene import Scene
 from ivm.errors import OptionError
@@ -115,3 +115,16 @@ def table():
 def test_the_page_lists_the_kinds_as_they_are():
     page = Path(__file__).parents[2] / "docs" / "synthesis.md"
     assert table() in page.read_text(encoding="utf-8"), f"put this table into {page.name}:\n{table()}"
+
+
+def test_every_name_is_asked_for_once_with_all_that_bear_it(box_scene):
+    cups = box_scene(3, "photo")
+    asked = name_instructions(cups, np.random.default_rng(0), polite=0.0, noise=0.0)
+    assert [one.kind for one in asked] == ["category"] * len({thing.name for thing in cups.things})
+    for one in asked:
+        named = set(one.target_names)
+        assert {i for i, thing in enumerate(cups.things) if thing.name in named} <= set(one.targets)
+        union = np.logical_or.reduce([cups.things[i].mask for i in one.targets])
+        assert (one.mask == union).all()
+    again = name_instructions(cups, np.random.default_rng(0), polite=0.0, noise=0.0)
+    assert [one.text for one in again] == [one.text for one in asked]

@@ -89,7 +89,12 @@ def single(
 def some_noun(ask: Asking, at_least: int, plain: bool = False) -> tuple[str, tuple[int, ...]] | None:
     """A noun with all the single things it is true of, at least so many."""
     r, rng = ask.r, ask.rng
-    for i in candidates(ask)[:6]:
+    mine = candidates(ask)
+    if at_least < 2:  # each name as likely as another: those that several things bear are asked for enough
+        first = {r.things[i].name: i for i in mine}
+        names = sorted(first)
+        mine = [first[names[int(k)]] for k in rng.permutation(len(names))]
+    for i in mine[:6]:
         noun = r.things[i].name if plain and r.knows(r.things[i].name) else pick_noun(r, rng, i)
         targets = ask.r.settle(ask.r.noun(noun)) if noun else None
         if noun and targets and len(targets) >= at_least and (at_least < 2 or r.single[list(targets)].all()):

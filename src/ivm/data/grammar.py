@@ -15,11 +15,12 @@ import numpy as np
 from ivm.data.drafts import Asking, Draft
 from ivm.data.kinds import GROUPS, KINDS
 from ivm.data.manner import polish
+from ivm.data.naming import name
 from ivm.data.reading import Reading
 from ivm.data.scene import Scene
 from ivm.errors import OptionError
 
-__all__ = ["Instruction", "instructions_for"]
+__all__ = ["Instruction", "instructions_for", "name_instructions"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +95,30 @@ def instructions_for(
                 said.add(draft.text)
                 made.append(_finish(scene, draft, names[int(k)], rng, polite, noise))
                 break
+    return made
+
+
+def name_instructions(
+    scene: Scene, rng: np.random.Generator, *, polite: float = 0.25, noise: float = 0.05
+) -> list[Instruction]:
+    """One instruction of kind "category" for each name in the scene, its targets everything so called.
+
+    For evaluation: where `instructions_for` leaves out what is small or might be called otherwise, this asks
+    for every name that the labels have.
+
+    Args:
+        scene: its things' own names are asked for.
+        rng: the dice; the same dice give the same instructions.
+        polite: share of commands that get a polite frame.
+        noise: share of instructions that get typing errors.
+    """
+    ask = Asking(Reading(scene), rng, ())
+    made = []
+    for noun in dict.fromkeys(thing.name for thing in scene.things):
+        called = tuple(
+            i for i, thing in enumerate(scene.things) if noun == thing.name or noun in thing.synonyms
+        )
+        made.append(_finish(scene, name(ask, noun, called), "category", rng, polite, noise))
     return made
 
 

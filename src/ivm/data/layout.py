@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ivm.errors import DataError, ImageError, InputError, OptionError
+from ivm.errors import DataError, InputError, OptionError
 from ivm.images import MAX_PIXELS, read_image
 from ivm.types import Sample
 
@@ -50,6 +50,12 @@ _KEPT = {
     "PNG": "png",
     "WEBP": "webp",
 }  # MPO: JPEG with further pictures behind it
+_REDUCED = (
+    (8, cv2.IMREAD_REDUCED_COLOR_8),
+    (4, cv2.IMREAD_REDUCED_COLOR_4),
+    (2, cv2.IMREAD_REDUCED_COLOR_2),
+    (1, cv2.IMREAD_COLOR),
+)
 _SUFFIX = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 
 
@@ -189,7 +195,9 @@ def decode_sample(members: Mapping[str, bytes], least: int | None = None) -> Sam
                 raise DataError(f"the heatmap must be {full}, but is {heatmap.shape}")
             if heatmap.shape != image.shape[:2] and least is not None:
                 size = (image.shape[1], image.shape[0])
-                heatmap = cv2.resize(heatmap.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+                heatmap = np.asarray(
+                    cv2.resize(heatmap.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+                )
         if least is None and image.shape[:2] != full:
             raise DataError(f"the image must be {full}, but is {image.shape[:2]}")
         return Sample(
@@ -278,16 +286,27 @@ def decode_image(members: Mapping[str, bytes], least: int | None = None) -> np.n
     if suffix is None:
         raise DataError(f"a sample must have an image and a json, but has only {', '.join(members)}")
     content = members[suffix]
-    if suffix == "jpg" and least is not None:
-        try:
-            with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
-                if image.width * image.height <= MAX_PIXELS:
-                    shorter = max(1, min(image.size) // least)  # how often `least` goes into the shorter side
-                    image.draft("RGB", (image.width // shorter, image.height // shorter))
-                    return np.array(image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise ImageError(f"the image is damaged: {error}") from error
+    # OpenCV gives the same pixels as Pillow in half the time, but reads on where a file is cut short.
+    if suffix == "jpg" and content.endswith(b"\xff\xd9"):
+        pixels = _decode_jpeg(content, least)
+        if pixels is not None:
+            return pixels
     return read_image(content)
+
+
+def _decode_jpeg(content: bytes, least: int | None) -> np.ndarray | None:
+    """uint8 [H, W, 3]; None if it is not what `own_bytes` admits, or cannot be decoded."""
+    try:
+        with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
+            size, mode = image.size, image.mode
+    except (OSError, ValueError, SyntaxError):
+        return None
+    if mode not in ("RGB", "L") or size[0] * size[1] > MAX_PIXELS:
+        return None
+    shorter = max(1, min(size) // least) if least is not None else 1
+    flag = next(flag for divisor, flag in _REDUCED if shorter >= divisor)
+    bgr = cv2.imdecode(np.frombuffer(content, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    return None if bgr is None else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
 
 
 def decode_heatmap(members: Mapping[str, bytes], annotation: str | None) -> np.ndarray | None:

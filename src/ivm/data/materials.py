@@ -18,7 +18,7 @@ from ivm.data.packs import Pack, Photo, Region, read_pack, split_of
 from ivm.data.photo_scenes import region_masks
 from ivm.data.words import everyday, is_plural, is_stuff, nouns_for, synonyms_of
 
-__all__ = ["Cut", "Materials", "read_materials"]
+__all__ = ["Cut", "Materials", "nouns_looked_for", "read_materials"]
 
 _PATCH = 128  # longest side of a stored cut-out, pixels
 _PATCH_BYTES, _GROUND_BYTES = 208 * 2**20, 96 * 2**20  # of decoded pictures that are kept
@@ -144,13 +144,13 @@ def read_materials(
         cuts.setdefault(region.name, []).append(Cut(photo, region, region.name))
     return Materials(
         grounds,
-        {pack.name: _looked_for(pack) for pack in packs},
+        {pack.name: nouns_looked_for(pack) for pack in packs},
         {name: tuple(items) for name, items in sorted(by_name.items())},
         {name: tuple(items) for name, items in sorted(cuts.items())},
     )
 
 
-def _looked_for(pack: Pack) -> frozenset[str]:
+def nouns_looked_for(pack: Pack) -> frozenset[str]:
     """Nouns of which no photo of the pack holds an unlabelled thing: names, synonyms, well-covered groups."""
     nouns = set(pack.names)
     groups: dict[str, int] = {}

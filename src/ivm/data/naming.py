@@ -16,6 +16,7 @@ __all__ = [
     "group_colour",
     "group_not",
     "group_relation",
+    "name",
     "refer",
     "two",
 ]
@@ -33,7 +34,11 @@ def category(ask: Asking) -> Draft | None:
     found = some_noun(ask, 1)
     if not found:
         return None
-    noun, targets = found
+    return name(ask, *found)
+
+
+def name(ask: Asking, noun: str, targets: tuple[int, ...]) -> Draft:
+    """The things called `noun`, all of them: "the cups", or "the cup" if there is one."""
     many = len(targets) > 1 or (ask.r.several[targets[0]] and _parts(ask.r.things[targets[0]].mask) > 1)
     said = plural_phrase(noun) if many and not is_mass(noun) else noun
     return frame(ask, REFER, Phrase(f"the {said}", noun, targets, (), said != noun or is_plural(noun)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ from ivm.data.relations import picture_relations, size_words
 from ivm.data.scene import Scene, Thing
 from ivm.data.words import affordances_of, is_stuff, nouns_for
 
-__all__ = ["named_thing", "photo_scene", "region_masks"]
+__all__ = ["labelled_scene", "named_thing", "photo_scene", "region_masks"]
 
 _UNCOLOURED = frozenset({"person", "skin", "smiley"})
 
@@ -44,24 +45,37 @@ def photo_scene(photo: Photo, vocabulary: frozenset[str] | None, shortest: int |
         scale = shortest / min(image.shape[:2])
         size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    masks = [mask.astype(bool) for mask in region_masks(photo, image.shape[:2])]
-    things = _region_things(image, photo.regions, masks)
-    relations = picture_relations(things, image.shape[:2])
-    return Scene(image, things, relations, "photo", vocabulary, {"photo": photo.image_id})
+    masks = region_masks(photo, image.shape[:2])
+    return labelled_scene(image, photo.regions, masks, vocabulary, {"photo": photo.image_id})
 
 
-def _region_things(
-    image: np.ndarray, regions: Sequence[Region], masks: Sequence[np.ndarray]
-) -> tuple[Thing, ...]:
+def labelled_scene(
+    image: np.ndarray,
+    regions: Sequence[Region],
+    masks: Sequence[np.ndarray],
+    vocabulary: frozenset[str] | None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Scene:
+    """A picture with labelled regions as a scene: of a whole photo or a crop of it.
+
+    Args:
+        image: uint8 [H, W, 3].
+        regions: what the masks are of.
+        masks: uint8 [H, W] of 0 and 1, one a region; empty ones are left out.
+        vocabulary: the nouns that were looked for, as in `Scene`.
+        provenance: as in `Scene`.
+    """
     kept = [(region, mask) for region, mask in zip(regions, masks, strict=True) if mask.any()]
     sizes = size_words(
         [region.name if region.instance else f"{region.name} {i}" for i, (region, _) in enumerate(kept)],
         [int(np.count_nonzero(mask)) for _, mask in kept],
     )
-    return tuple(
+    things = tuple(
         named_thing(region.name, mask, image, size, region.instance)
         for (region, mask), size in zip(kept, sizes, strict=True)
     )
+    relations = picture_relations(things, image.shape[:2])
+    return Scene(image, things, relations, "photo", vocabulary, provenance or {})
 
 
 def named_thing(

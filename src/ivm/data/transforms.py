@@ -118,10 +118,10 @@ class Augment:
             sample = paste(sample, thing, rng)
         if box is not None:
             sample = crop(sample, box)
-        if draws[2] < self.flip:
-            sample = flip(sample)
         if self.size:
             sample = resize(sample, (self.size, self.size))
+        if draws[2] < self.flip:
+            sample = flip(sample)
         if self.colour:
             sample = adjust_colours(sample, self.colour, draws[3:7])
         return sample
@@ -212,7 +212,7 @@ def flip(sample: Sample) -> Sample:
     if any(text is None for text in texts):
         return sample
     heatmap = None if sample.heatmap is None else np.ascontiguousarray(sample.heatmap[:, ::-1])
-    image = np.ascontiguousarray(sample.image[:, ::-1])
+    image = np.asarray(cv2.flip(sample.image, 1))  # ten times as fast as the same by slicing
     return replace(sample, image=image, heatmap=heatmap, instructions=tuple(map(str, texts)))
 
 

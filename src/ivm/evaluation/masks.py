@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from ivm import metrics
+from ivm.data.grammar import instructions_for, name_instructions
+from ivm.data.materials import nouns_looked_for
 from ivm.data.packs import Pack, Photo
-from ivm.data.phrases import Question, absent_question, attribute_questions, category_questions
+from ivm.data.photo_scenes import photo_scene
 from ivm.errors import DataError, OptionError, OutputError
 from ivm.evaluation.baselines import BASELINES
 from ivm.types import Masking, Sample
@@ -30,8 +33,10 @@ __all__ = [
     "summarise",
 ]
 
-KINDS = ("category", "described", "colour", "size", "position", "absent")
-"""Kinds of question that `pack_questions` asks."""
+LOOKS = ("colour", "size", "superlative", "two qualities", "side", "place", "ordinal", "beside", "nearest")
+
+KINDS = ("category", *LOOKS, "absent")
+"""Kinds of instruction that `pack_questions` asks, of those in `ivm.data.kinds.KINDS`."""
 
 ABSENT = "absent"
 TOTAL = "all present"
@@ -115,18 +120,20 @@ def pack_questions(
     pack: Pack,
     split: str = "test",
     seed: int = 0,
+    looks: int = 6,
     absent: int = 1,
     kinds: Sequence[str] | None = None,
     limit: int | None = None,
     strict: bool = False,
     left_out: list[str] | None = None,
 ) -> Iterator[Sample]:
-    """Questions about the photos of a pack: each name present, attributes, and absent names.
+    """Questions about the photos of a pack: each name present, looks and places, absent names.
 
     Args:
         pack: from `ivm.data.packs.read_pack`.
         split: "train", "val", "test", or "all".
         seed: chooses phrasings and absent names, photo by photo.
+        looks: at most so many questions a photo that colour, size, position or relation decides.
         absent: questions for absent names a photo.
         kinds: of KINDS; None for all.
         limit: at most so many photos.
@@ -142,10 +149,11 @@ def pack_questions(
         raise OptionError(f"kinds must be among {', '.join(KINDS)}, but got {', '.join(unknown)}")
     if split not in ("train", "val", "test", "all"):
         raise OptionError(f"split must be train, val, test or all, but got {split!r}")
+    nouns = nouns_looked_for(pack)
     photos = [p for p in (pack.photos if split == "all" else pack.split(split)) if p.regions]
     for photo in photos[:limit]:
         try:
-            yield from _photo_questions(pack, photo, seed, absent, kinds)
+            yield from _photo_questions(photo, nouns, seed, {"looks": looks, "absent": absent}, kinds)
         except DataError as error:
             if strict:
                 raise
@@ -154,25 +162,28 @@ def pack_questions(
 
 
 def _photo_questions(
-    pack: Pack, photo: Photo, seed: int, absent: int, kinds: Sequence[str] | None
+    photo: Photo, nouns: frozenset[str], seed: int, counts: Mapping[str, int], kinds: Sequence[str] | None
 ) -> Iterator[Sample]:
     rng = np.random.default_rng([seed, *photo.image_id.encode()])
-    image, names = photo.image(), [region.name for region in photo.regions]
-    masks = np.stack([region.mask() for region in photo.regions])
-    questions: list[Question | None] = [*category_questions(names, masks, rng)]
-    questions += attribute_questions(names, masks, [r.instance for r in photo.regions], image, rng)
-    questions += [absent_question(names, pack.names, masks.shape[1:], rng) for _ in range(absent)]
-    for number, q in enumerate(questions):
-        if q is not None and (kinds is None or q.kind in kinds) and bool(q.targets) == bool(q.mask.any()):
+    scene = photo_scene(photo, nouns)
+    ask = partial(instructions_for, scene, rng, polite=0.0, noise=0.0)
+    asked = name_instructions(scene, rng, polite=0.0, noise=0.0)
+    looks = [kind for kind in LOOKS if kinds is None or kind in kinds]
+    if looks and counts["looks"]:
+        asked += ask(looks, counts["looks"])
+    if counts["absent"]:
+        asked += ask((ABSENT,), counts["absent"])
+    for number, one in enumerate(asked):
+        if kinds is None or one.kind in kinds:
             yield Sample(
                 uuid=f"{photo.image_id}#{number}",
-                image=image,
-                instructions=(q.text,),
-                heatmap=q.mask,
-                source=pack.name,
+                image=scene.image,
+                instructions=(one.text,),
+                heatmap=one.mask,
+                source=photo.pack,
                 image_id=photo.image_id,
-                kind=q.kind,
-                targets=q.targets,
+                kind=one.kind,
+                targets=one.target_names,
             )
 
 
