@@ -85,7 +85,7 @@ class CompactConfig:
         return {**asdict(self), "stem": list(self.stem)}
 
 
-# What `encode_image` returns: tokens [B, h*w, D] at 1/16, maps [B, C, H/8, W/8] and [B, C, H/4, W/4].
+# What `encode_image` returns: tokens [B, h*w, D] at 1/16, maps [B, 96, H/8, W/8] and [B, 48, H/4, W/4].
 ImageFeatures = tuple[Tensor, Tensor, Tensor]
 
 
@@ -154,7 +154,8 @@ class CompactModel(nn.Module):
         tokens = x.flatten(2).transpose(1, 2) + self._positions(x.shape[2], x.shape[3])
         for block in self.image_blocks:
             tokens = block(tokens)
-        return self.image_norm(tokens), x8, x4
+        # The decoder's skip features are projected here: once a picture instead of once an instruction.
+        return self.image_norm(tokens), self.skip8(x8), self.skip4(x4)
 
     def encode_text(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
         """int64 ids and bool mask (True: a token) -> float [B, T, D]."""
@@ -167,21 +168,22 @@ class CompactModel(nn.Module):
 
     def decode(self, features: ImageFeatures, text_BTD: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Features and text of equal batch -> logits [B, H/4, W/4] and found logits [B]."""
-        tokens, x8, x4 = features
+        tokens, map8, map4 = features
         batch, count = tokens.shape[0], tokens.shape[1]
-        h, w = x8.shape[2] // 2, x8.shape[3] // 2
+        h, w = map8.shape[2] // 2, map8.shape[3] // 2
         # The first text token summarises the instruction ([CLS]).
         query = self.mask_token.expand(batch, -1, -1) + text_BTD[:, :1]
-        x = torch.cat([query, tokens + self._positions(h, w)], dim=1)
+        # In mixed precision the token alone is float32: it would drag all of them along.
+        x = torch.cat([query.to(tokens.dtype), tokens + self._positions(h, w)], dim=1)
         for block in self.fusion_blocks:
             x = block(x, context_BTD=text_BTD, keep_BT=mask_BT)
         x = self.fusion_norm(x)
         token, x = x[:, 0], x[:, 1:]
         x = self.up8(x).transpose(1, 2).reshape(batch, -1, h, w)
-        x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False) + self.skip8(x8)
+        x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False) + map8
         x = self.mix8(x)
         x = F.interpolate(self.up4(x), scale_factor=2.0, mode="bilinear", align_corners=False)
-        x = F.gelu(self.norm4(self.mix4(x + self.skip4(x4))))
+        x = F.gelu(self.norm4(self.mix4(x + map4)))
         weights = self.hyper(token)
         # [B, 1, 48] x [B, 48, H/4 * W/4]: the token decides which mix of features is relevant.
         logits = weights[:, None, :-1] @ x.flatten(2) + weights[:, None, -1:]
@@ -195,8 +197,8 @@ class CompactModel(nn.Module):
         """Q instructions, each about picture `image_Q` (int64 [Q]): logits [Q, H/4, W/4] and [Q]."""
         features = self.encode_image(images_B3HW)
         text = self.encode_text(ids_QT, mask_QT)
-        tokens, x8, x4 = features
-        return self.decode((tokens[image_Q], x8[image_Q], x4[image_Q]), text, mask_QT)
+        tokens, map8, map4 = features
+        return self.decode((tokens[image_Q], map8[image_Q], map4[image_Q]), text, mask_QT)
 
     def _positions(self, h: int, w: int) -> Tensor:
         waves = fourier_positions(h, w, self.position.weight.device)

@@ -19,7 +19,7 @@ _FILES = ("config.json", "tokenizer.json", "image.onnx", "text.onnx", "decoder.o
 
 @dataclass(frozen=True, eq=False)
 class CompactFeatures:
-    """One picture as the model keeps it, float32: tokens [h*w, D], maps [C, H/8, W/8] and [C, H/4, W/4]."""
+    """One picture as the model keeps it, float32: tokens [h*w, D], maps [96, H/8, W/8] and [48, H/4, W/4]."""
 
     tokens: np.ndarray
     map8: np.ndarray
