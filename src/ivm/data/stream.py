@@ -13,7 +13,7 @@ import json
 import os
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ from ivm.data.shards import Index, read_index
 from ivm.errors import DataError, OptionError, require
 from ivm.types import Sample
 
-__all__ = ["ShardReader", "ShardSet", "ShardStream", "torch_stream"]
+__all__ = ["ShardReader", "ShardSet", "ShardStream", "shuffled", "torch_stream"]
 
 T = TypeVar("T")
 Decode = Callable[[Mapping[str, bytes]], Any]
@@ -235,23 +235,7 @@ class ShardStream:
         """(shard, number in it) of every sample, in the order of an epoch, over all ranks."""
         shards = self.set.reader.index.shards
         rng = np.random.default_rng((self.seed, epoch))
-        if self.window == 0:
-            for shard, described in enumerate(shards):
-                yield from ((shard, number) for number in range(described.samples))
-            return
-        waiting: list[np.ndarray] = []
-        count = 0
-        for shard in rng.permutation(len(shards)):
-            samples = shards[shard].samples
-            waiting.append(np.stack([np.full(samples, shard), np.arange(samples)], axis=1))
-            count += samples
-            if count >= self.window:
-                for one in rng.permutation(np.concatenate(waiting)):
-                    yield int(one[0]), int(one[1])
-                waiting, count = [], 0
-        if waiting:
-            for one in rng.permutation(np.concatenate(waiting)):
-                yield int(one[0]), int(one[1])
+        yield from shuffled([one.samples for one in shards], rng, self.window)
 
     def advance(self, samples: int) -> None:
         """Count `samples` of this rank as used; for loops over a DataLoader with workers."""
@@ -284,6 +268,33 @@ class ShardStream:
     def _total(self) -> int:
         total = self.set.reader.index.samples
         return total - total % self.world if self.equal else total
+
+
+def shuffled(samples: Sequence[int], rng: np.random.Generator, window: int) -> Iterator[tuple[int, int]]:
+    """(shard, number in it) of every sample: shards in random order, samples mixed within some of them.
+
+    Args:
+        samples: how many each shard has.
+        rng: decides the order.
+        window: samples are mixed within so many neighbours; 0 keeps the order of the shards.
+    """
+    if window == 0:
+        for shard, many in enumerate(samples):
+            yield from ((shard, number) for number in range(many))
+        return
+    waiting: list[np.ndarray] = []
+    count = 0
+    for shard in rng.permutation(len(samples)):
+        many = samples[shard]
+        waiting.append(np.stack([np.full(many, shard), np.arange(many)], axis=1))
+        count += many
+        if count >= window:
+            for one in rng.permutation(np.concatenate(waiting)):
+                yield int(one[0]), int(one[1])
+            waiting, count = [], 0
+    if waiting:
+        for one in rng.permutation(np.concatenate(waiting)):
+            yield int(one[0]), int(one[1])
 
 
 def torch_stream(stream: ShardStream) -> Any:

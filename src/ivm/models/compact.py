@@ -192,13 +192,18 @@ class CompactModel(nn.Module):
         return logits, self.found(token)[:, 0]
 
     def forward(
-        self, images_B3HW: Tensor, ids_QT: Tensor, mask_QT: Tensor, image_Q: Tensor
+        self, images_B3HW: Tensor, ids_QT: Tensor, mask_QT: Tensor, image_Q: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Q instructions, each about picture `image_Q` (int64 [Q]): logits [Q, H/4, W/4] and [Q]."""
+        """Q instructions, each about picture `image_Q` (int64 [Q]): logits [Q, H/4, W/4] and [Q].
+
+        Without `image_Q` each picture has one instruction, the one at its place.
+        """
         features = self.encode_image(images_B3HW)
         text = self.encode_text(ids_QT, mask_QT)
-        tokens, map8, map4 = features
-        return self.decode((tokens[image_Q], map8[image_Q], map4[image_Q]), text, mask_QT)
+        if image_Q is not None:
+            tokens, map8, map4 = features
+            features = (tokens[image_Q], map8[image_Q], map4[image_Q])
+        return self.decode(features, text, mask_QT)
 
     def _positions(self, h: int, w: int) -> Tensor:
         waves = fourier_positions(h, w, self.position.weight.device)

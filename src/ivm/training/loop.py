@@ -19,12 +19,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from ivm.errors import CheckpointError, OptionError, TrainingError
 from ivm.models.compact import CompactModel
-from ivm.training.losses import bce_per_sample, mask_loss_per_sample
+from ivm.training.losses import generator_loss_per_sample
 from ivm.training.photos import Picture
 
 __all__ = ["Batch", "LoopConfig", "collate", "learning_rate", "train", "train_step"]
@@ -126,17 +125,14 @@ def train_step(
 ) -> dict[str, float]:
     """One optimiser step on mean(w * loss) over the questions; returns the losses as numbers.
 
-    A present target costs BCE + Dice; an absent one BCE alone, for Dice says nothing where nothing is
-    relevant. `weights_Q` float [Q] defaults to 1.
+    `weights_Q` float [Q] defaults to 1.
     """
     device_type = batch.images.device.type
     with torch.autocast(device_type, torch.bfloat16, enabled=config.precision == "bf16"):
         logits, found = model(batch.images, batch.ids, batch.mask, batch.picture)
-    mask_loss = torch.where(
-        batch.found, mask_loss_per_sample(logits, batch.targets), bce_per_sample(logits, batch.targets)
+    per_question, mask_loss, found_loss = generator_loss_per_sample(
+        logits, found, batch.targets, batch.found, config.found_weight
     )
-    found_loss = F.binary_cross_entropy_with_logits(found.float(), batch.found.float(), reduction="none")
-    per_question = mask_loss + config.found_weight * found_loss
     loss = (per_question if weights_Q is None else per_question * weights_Q).mean()
     optimizer.zero_grad(set_to_none=True)
     loss.backward()

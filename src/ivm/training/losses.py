@@ -13,6 +13,7 @@ __all__ = [
     "bce_per_sample",
     "dice_per_sample",
     "discriminator_loss",
+    "generator_loss_per_sample",
     "mask_loss_per_sample",
 ]
 
@@ -45,6 +46,28 @@ def dice_per_sample(
 def mask_loss_per_sample(logits_BHW: Tensor, target_BHW: Tensor) -> Tensor:
     """BCE + Dice: float [B]. Source: the paper's generator loss before weighting."""
     return bce_per_sample(logits_BHW, target_BHW) + dice_per_sample(logits_BHW, target_BHW)
+
+
+def generator_loss_per_sample(
+    logits_BHW: Tensor, found_B: Tensor, target_BHW: Tensor, present_B: Tensor, found_weight: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What an annotation costs, before weighting: (mask + found_weight * found, mask, found), float [B] each.
+
+    A present target costs BCE + Dice; an absent one BCE alone, for Dice says nothing where nothing is
+    relevant. The found score costs its BCE (ours; the paper has no found score).
+
+    Args:
+        logits_BHW: float, of the heatmap.
+        found_B: float, logits of the found score.
+        target_BHW: float in [0, 1].
+        present_B: bool, whether the target is in the picture.
+        found_weight: weight of the found score's loss beside the mask loss.
+    """
+    mask = torch.where(
+        present_B, mask_loss_per_sample(logits_BHW, target_BHW), bce_per_sample(logits_BHW, target_BHW)
+    )
+    found = F.binary_cross_entropy_with_logits(found_B.float(), present_B.float(), reduction="none")
+    return mask + found_weight * found, mask, found
 
 
 DISCRIMINATOR_LOSSES = ("paper", "positive-unlabelled")

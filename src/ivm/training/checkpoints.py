@@ -1,0 +1,296 @@
+"""The folder of a run: weights that one uses, the state that one goes on from. Written whole or not at all.
+
+    run/
+      best.safetensors   weights with the best validation so far (averaged, if the run averages)
+      last.safetensors   the same of the last checkpoint
+      step-000500/       the last checkpoint: all that accelerate keeps (weights, optimiser, random state),
+                         and the moving average
+      state.json         which checkpoint counts, and what was asked for; written last
+      log.jsonl          one line a report
+      model/             what ivm.load takes, once a generator is trained
+
+A weights file has a header that tells its architecture, so that it can be built from the file alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ivm.errors import CheckpointError, OptionError, TrainingError
+from ivm.training.config import FIXED, Model, TrainConfig
+from ivm.training.trainee import Trainee, build
+
+__all__ = [
+    "RunFolder",
+    "kept_names",
+    "load_trainee",
+    "load_weights",
+    "read_header",
+    "weights_file",
+    "write_text",
+    "write_weights",
+]
+
+_WRITE_FAULTS = (OSError, RuntimeError, SafetensorError)
+"""A full disk is an OSError to Python, a RuntimeError to torch.save and a SafetensorError to safetensors."""
+
+
+class RunFolder:
+    """One run on disk.
+
+    Args:
+        folder: made by `begin`.
+
+    Raises:
+        TrainingError: its state.json is damaged.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self.state: dict[str, Any] = {}
+        path = self.folder / "state.json"
+        try:
+            if path.exists():
+                self.state = json.loads(path.read_text(encoding="utf-8"))
+                self.step, self.best = int(self.state["step"]), dict(self.state["best"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TrainingError(f"{path} cannot be read: {error!r}") from error
+        if not self.state:
+            self.step, self.best = 0, {}
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The folder of the last checkpoint; None of a new run."""
+        return self.folder / self.state["checkpoint"] if self.state else None
+
+    def check(self, config: TrainConfig) -> None:
+        """Refuse to go on with another run.
+
+        Raises:
+            TrainingError: the folder holds a run with other options of FIXED, or a longer one.
+        """
+        if not self.state:
+            return
+        then, now = self.state["config"], config.to_dict()
+        differ = [
+            f"{name} is {_at(now, name)!r} but was {_at(then, name)!r}"
+            for name in FIXED
+            if _at(then, name) != _at(now, name)
+        ]
+        if differ:
+            raise TrainingError(
+                f"{self.folder} holds another run: {'; '.join(differ)}; choose another folder, or delete it"
+            )
+        if self.step > config.optimise.steps:
+            raise TrainingError(
+                f"{self.folder} holds a run of {self.step} steps already, "
+                f"but optimise.steps is {config.optimise.steps}"
+            )
+
+    def begin(self) -> None:
+        """Make the folder, and clear what a killed run left half-written.
+
+        Raises:
+            TrainingError: it cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for leftover in self.folder.glob(".saving*"):
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        except OSError as error:
+            raise TrainingError(f"cannot write {self.folder}: {error.strerror or error}") from error
+
+    def save(
+        self,
+        step: int,
+        config: TrainConfig,
+        write_state: Callable[[Path], None],
+        weights: Callable[[], Mapping[str, Tensor]],
+        score: float | None,
+        main: bool,
+        wait: Callable[[], None],
+    ) -> bool:
+        """Write a checkpoint of `step`; returns whether it is the best so far. All processes call it.
+
+        Args:
+            step: steps done.
+            config: of the run.
+            write_state: writes what the run goes on from into a folder; called by every process.
+            weights: what goes into last.safetensors, gathered by every process.
+            score: of the validation, the higher the better; None without one.
+            main: whether this is the main process.
+            wait: returns when all processes have called it.
+
+        Raises:
+            TrainingError: the disk does not take it; the last good checkpoint is still there.
+        """
+        temporary = self.folder / ".saving"
+        name = f"step-{step:06}"
+        best = score is not None and score > self.best.get("score", float("-inf"))
+        tensors = weights()
+        try:
+            write_state(temporary)
+            wait()
+            if main:
+                header = {"kind": config.model.kind, "stage": config.stage, "step": step}
+                model = {"model": config.to_dict()["model"]}
+                files = ["last.safetensors"] + ["best.safetensors"] * best
+                for file in files:
+                    write_weights(self.folder / f".saving-{file}", tensors, header | model)
+                if (self.folder / name).exists():
+                    shutil.rmtree(self.folder / name)
+                temporary.replace(self.folder / name)
+                for file in files:
+                    (self.folder / f".saving-{file}").replace(self.folder / file)
+        except _WRITE_FAULTS as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            for leftover in self.folder.glob(".saving-*"):
+                leftover.unlink(missing_ok=True)
+            raise TrainingError(self._not_written(step, error)) from error
+        if best:
+            self.best = {"step": step, "score": score}
+        old, self.step = self.state.get("checkpoint"), step
+        self.state = {"step": step, "checkpoint": name, "best": self.best, "config": config.to_dict()}
+        if main:
+            try:
+                write_text(self.folder / "state.json", json.dumps(self.state, indent=1) + "\n")
+            except OSError as error:
+                raise TrainingError(self._not_written(step, error)) from error
+            if old and old != name:
+                shutil.rmtree(self.folder / old, ignore_errors=True)
+        wait()
+        return best
+
+    def _not_written(self, step: int, error: Exception) -> str:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        kept = f"the one of step {self.step} is whole" if self.state else "there is none before it"
+        return (
+            f"cannot write the checkpoint of step {step} to {self.folder}: {reason}; {kept}: "
+            "make room, then run the same command again"
+        )
+
+
+def _at(values: Mapping[str, Any], name: str) -> Any:
+    for key in name.split("."):
+        values = values[key]
+    return values
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a text file whole or not at all."""
+    temporary = path.with_name(f".saving-{path.name}")
+    temporary.write_text(content, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write a weights file; `header` is plain JSON values."""
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    save_file(plain, path, metadata={"ivm": json.dumps(header)})
+
+
+def weights_file(path: str | os.PathLike[str]) -> Path:
+    """The weights that `path` means: itself, or the best (else the last) of a run folder.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    for name in ("best.safetensors", "last.safetensors"):
+        if (path / name).is_file():
+            return path / name
+    raise CheckpointError(
+        f"{path} must be a .safetensors file or the folder of a run with best.safetensors or "
+        f"last.safetensors, but {'holds neither' if path.is_dir() else 'is not there'}"
+    )
+
+
+def read_header(file: Path) -> dict[str, Any]:
+    """The header of a weights file; empty if it has none of ours.
+
+    Raises:
+        CheckpointError: it is no safetensors file.
+    """
+    try:
+        with safe_open(file, framework="pt") as opened:
+            header: dict[str, Any] = json.loads((opened.metadata() or {}).get("ivm", "{}"))
+            return header
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{file} is no weights file (safetensors): {error}") from error
+
+
+def load_weights(
+    module: nn.Module, path: str | os.PathLike[str], names: set[str], stage: str, model: Model
+) -> None:
+    """Load the weights `names` of a module from a file or run folder.
+
+    Raises:
+        CheckpointError: there are none, or they are of another architecture; the message tells how.
+    """
+    file = weights_file(path)
+    header = read_header(file)
+    if header:
+        plain = {"kind": model.kind, "stage": stage, **model.sizes}
+        theirs = {"kind": header["kind"], "stage": header["stage"], **header["model"]["sizes"]}
+        differ = [
+            f"{key} is {plain.get(key, 'the default')!r} but {theirs.get(key, 'the default')!r} there"
+            for key in dict.fromkeys((*plain, *theirs))
+            if plain.get(key) != theirs.get(key)
+        ]
+        if differ:
+            raise CheckpointError(f"{file} is of another architecture: {'; '.join(differ)}")
+    tensors = load_file(file)
+    wanted = {name: value for name, value in module.state_dict().items() if name in names}
+    faults = [f"lacks {name}" for name in wanted if name not in tensors]
+    faults += [f"has {name} besides" for name in tensors if name not in wanted]
+    faults += [
+        f"{name} is {list(tensors[name].shape)} instead of {list(value.shape)}"
+        for name, value in wanted.items()
+        if name in tensors and tensors[name].shape != value.shape
+    ]
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise CheckpointError(f"{file} is of another architecture: it {', '.join(faults[:3])}{more}")
+    with torch.no_grad():
+        for name, value in wanted.items():
+            value.copy_(tensors[name])
+
+
+def load_trainee(path: str | os.PathLike[str], stage: str) -> tuple[Trainee, Model]:
+    """Build what a weights file or run folder holds, from its header, and load it.
+
+    Raises:
+        CheckpointError: it is no such file, or of another stage.
+    """
+    file = weights_file(path)
+    header = read_header(file)
+    if header.get("stage") != stage:
+        raise CheckpointError(
+            f"{file} must hold a {stage} that ivm train {stage} wrote, "
+            f"but holds {header.get('stage', 'weights without a header')}"
+        )
+    try:
+        model = Model(**header["model"])
+    except (KeyError, TypeError, OptionError) as error:
+        raise CheckpointError(f"{file} has a damaged header: {error}") from error
+    trainee = build(stage, model)
+    load_weights(trainee.module, file, kept_names(trainee.module), stage, model)
+    return trainee, model
+
+
+def kept_names(module: nn.Module) -> set[str]:
+    """What goes into weight files: all that the architecture itself does not freeze, and its buffers."""
+    frozen = {name for name, value in module.named_parameters() if not value.requires_grad}
+    return set(module.state_dict()) - frozen
