@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from ivm.data_cli import data
 from ivm.errors import InstructionError, IVMError, OptionError
+from ivm.training_cli import export, score, train
 
 if TYPE_CHECKING:
     from ivm.jobs import Item, Outcome, Settings
@@ -57,6 +58,9 @@ app = typer.Typer(
 evaluate = typer.Typer(cls=_Group, no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(evaluate, name="eval", help="Measure how good heatmaps are.")
 app.add_typer(data, name="data")
+app.add_typer(train, name="train")
+app.command()(score)
+app.command()(export)
 
 # What several commands take.
 _Model = Annotated[str, typer.Option(help="Preset (see: ivm models), folder, or hub id.")]

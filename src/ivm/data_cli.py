@@ -220,8 +220,13 @@ def clean(
     speck: Annotated[float, typer.Option(help="Kept area below which it is a speck.")] = 0.0001,
     agree: Annotated[float, typer.Option(help="Overlap below which repeated annotations disagree.")] = 0.5,
     people: Annotated[
-        bool, typer.Option("--people", help="Apply the rules about areas to human annotations, too.")
+        bool,
+        typer.Option("--people", help="Apply the rules about areas and scores to human annotations, too."),
     ] = False,
+    scores: Annotated[Path | None, typer.Option(help="File that ivm score wrote of this store.")] = None,
+    min_score: Annotated[
+        float, typer.Option(help="Score below which a machine annotation is dropped.")
+    ] = 0.1,
     undo: Annotated[bool, typer.Option("--undo", help="Put back what was dropped (by --rule).")] = False,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
 ) -> None:
@@ -229,15 +234,20 @@ def clean(
 
     The store itself is never changed, and --undo puts everything back.
     """
-    from ivm.data.clean import RULES, Limits, restore
+    from ivm.data.clean import RULES, Limits, read_scores, restore
     from ivm.data.clean import clean as drop
+    from ivm.errors import OptionError
 
     rules = tuple(rule) if rule else tuple(RULES)
     if undo:
         index = restore(store, output, rules)
         typer.echo(f"{output}: {index.samples:,} samples")
         return
-    kept, counts = drop(store, output, rules, Limits(whole, speck, agree=agree, people=people), workers)
+    if "low-score" in (rule or []) and scores is None:
+        raise OptionError("the rule low-score needs --scores, a file that ivm score wrote")
+    limits = Limits(whole, speck, agree=agree, people=people, min_score=min_score)
+    given = None if scores is None else read_scores(scores)
+    kept, counts = drop(store, output, rules, limits, workers, given)
     typer.echo(f"{output}: {kept.samples:,} samples kept, {counts.total():,} dropped")
     for name in rules:
         typer.echo(f"  {counts[name]:,} {name}: {RULES[name]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import Counter, defaultdict
@@ -14,11 +15,22 @@ import numpy as np
 
 from ivm.data.layout import Encoding, to_json, uuid_of
 from ivm.data.measure import NEAR_BITS, Measured, look_alikes, measure
+from ivm.data.records import get, read_lines
 from ivm.data.shards import Index, ShardWriter, read_index
 from ivm.data.stream import ShardReader
 from ivm.errors import DataError, OptionError, OutputError
 
-__all__ = ["RULES", "Dropped", "Limits", "clean", "copy_samples", "find_faults", "identity", "restore"]
+__all__ = [
+    "RULES",
+    "Dropped",
+    "Limits",
+    "clean",
+    "copy_samples",
+    "find_faults",
+    "identity",
+    "read_scores",
+    "restore",
+]
 
 RULES: dict[str, str] = {
     "size-mismatch": "image and heatmap have different sizes, or one of them cannot be decoded",
@@ -27,6 +39,7 @@ RULES: dict[str, str] = {
     "nearly-whole-image": "the kept area is at least `whole`",
     "speck": "something is relevant, but less than `speck` of the picture",
     "border-only": "all but `inside` of the relevant area lies in the picture's outermost 2 %",
+    "low-score": "the discriminator's score is below `min_score`; people's stay (needs a file of scores)",
     "near-duplicate": "the picture looks like an earlier one, and the instructions are the same",
     "disagreement": "annotations of one picture and instruction overlap by less than `agree`; people's stay",
 }
@@ -45,6 +58,8 @@ class Limits:
         near_bits: bits in which the hashes of near-duplicates may differ.
         people: apply "nearly-whole-image", "speck" and "border-only" to human annotations, too. They find
             failed machine annotations; a person who marks a whole face or a far-off bird is mostly right.
+            The same goes for "low-score".
+        min_score: score of the discriminator below which a sample is dropped.
 
     Raises:
         OptionError: one is out of range.
@@ -56,9 +71,10 @@ class Limits:
     agree: float = 0.5
     near_bits: int = NEAR_BITS
     people: bool = False
+    min_score: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("whole", "speck", "inside", "agree"):
+        for name in ("whole", "speck", "inside", "agree", "min_score"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise OptionError(f"{name} must be in [0, 1], but got {getattr(self, name)}")
         if not 0 <= self.near_bits <= 64:
@@ -77,12 +93,22 @@ class Dropped:
 
 
 def find_faults(
-    measured: Iterable[Measured], rules: Sequence[str] = tuple(RULES), limits: Limits | None = None
+    measured: Iterable[Measured],
+    rules: Sequence[str] = tuple(RULES),
+    limits: Limits | None = None,
+    scores: Mapping[str, float] | None = None,
 ) -> list[Dropped]:
     """What the rules drop, in the order of the store, each sample once.
 
+    Args:
+        measured: the samples.
+        rules: names in RULES.
+        limits: where they draw the line.
+        scores: uuid -> score of the discriminator, of every sample; None leaves "low-score" out.
+
     Raises:
         OptionError: a rule does not exist.
+        DataError: a sample has no score.
     """
     limits = limits or Limits()
     unknown = sorted(set(rules) - set(RULES))
@@ -92,7 +118,9 @@ def find_faults(
     found: dict[tuple[int, int], tuple[str, str]] = {}
     left = []
     for one in everything:
-        fault = _own_fault(one, rules, limits)
+        if scores is not None and one.uuid not in scores:
+            raise DataError(f"sample {one.uuid} has no score: score this very store, then clean it")
+        fault = _own_fault(one, rules, limits, None if scores is None else scores[one.uuid])
         if fault:
             found[one.shard, one.number] = fault
         else:
@@ -109,7 +137,9 @@ def find_faults(
     ]
 
 
-def _own_fault(one: Measured, rules: Sequence[str], limits: Limits) -> tuple[str, str] | None:
+def _own_fault(
+    one: Measured, rules: Sequence[str], limits: Limits, score: float | None
+) -> tuple[str, str] | None:
     """The first rule that a sample breaks by itself, and what was measured."""
     area = one.area
     checks: dict[str, tuple[bool, str]] = {
@@ -124,6 +154,8 @@ def _own_fault(one: Measured, rules: Sequence[str], limits: Limits) -> tuple[str
             "speck": (0.0 < area < limits.speck, f"kept area {area:.6f}, {one.pixels} pixels"),
             "border-only": (area > 0.0 and one.inside < limits.inside, f"{one.inside:.3f} inside"),
         }
+    if score is not None and (limits.people or not one.human):
+        checks["low-score"] = (score < limits.min_score, f"score {score:.4f}")
     return next(
         ((rule, checks[rule][1]) for rule in RULES if rule in rules and rule in checks and checks[rule][0]),
         None,
@@ -176,11 +208,20 @@ def clean(
     rules: Sequence[str] = tuple(RULES),
     limits: Limits | None = None,
     workers: int = 1,
+    scores: Mapping[str, float] | None = None,
 ) -> tuple[Index, Counter[str]]:
     """Write the samples that no rule drops to a new store; the source is only read.
 
     Beside the kept shards `output` gets dropped/, a store of what was dropped, and dropped.jsonl, one line a
     dropped sample: its place in the source, rule and measurement. `restore` puts them back.
+
+    Args:
+        source: folder of the store.
+        output: folder of the new one.
+        rules: names in RULES.
+        limits: where they draw the line.
+        workers: processes.
+        scores: as in `find_faults`.
 
     Returns:
         The index of the kept samples, and how many each rule dropped.
@@ -197,7 +238,9 @@ def clean(
         )
     reader = ShardReader(source)
     recipe = {"reader": "clean", "source": identity(reader), "rules": list(rules), "limits": vars(limits)}
-    faults = find_faults(measure(reader, workers), rules, limits)
+    if scores is not None:
+        recipe["scores"] = hashlib.sha256(to_json(sorted(scores.items()))).hexdigest()
+    faults = find_faults(measure(reader, workers), rules, limits, scores)
     bad = {(one.shard, one.number) for one in faults}
     places = [(s, n) for s, shard in enumerate(reader.index.shards) for n in range(shard.samples)]
     kept = copy_samples(
@@ -209,6 +252,23 @@ def clean(
     lines = b"".join(to_json(vars(one)) + b"\n" for one in faults)
     _write(output / "dropped.jsonl", lines)
     return kept, Counter(one.rule for one in faults)
+
+
+def read_scores(path: str | os.PathLike[str]) -> dict[str, float]:
+    """uuid -> score, of a file that `ivm score` wrote.
+
+    Raises:
+        DataError: it cannot be read, or a line of it is wrong.
+    """
+    scores = {}
+    for line, row in read_lines(path):
+        try:
+            if isinstance(row, DataError):
+                raise row
+            scores[get(row, "uuid", str)] = float(get(row, "score", (int, float)))
+        except DataError as error:
+            raise DataError(f"{path}:{line}: {error}") from error
+    return scores
 
 
 def restore(

@@ -87,7 +87,8 @@ class RunFolder:
             for name in FIXED
             if _at(then, name) != _at(now, name)
         ]
-        if differ:
+        if differ:  # the stage comes first, and with another one nothing else compares
+            differ = differ[:1] if then["stage"] != now["stage"] else differ
             raise TrainingError(
                 f"{self.folder} holds another run: {'; '.join(differ)}; choose another folder, or delete it"
             )

@@ -107,7 +107,7 @@ class Optimise(_Section):
     warmup: int = _option(200, "steps in which it rises from 0 to the highest", low=0)
     decay: int = _option(500, "of flat: steps at the end in which it falls linearly to 0", low=0)
     weight_decay: float = _option(0.05, "AdamW's, of matrices", low=0)
-    betas: tuple[float, float] = _option((0.9, 0.98), "AdamW's", low=0, high=0.99999)
+    betas: tuple[float, float] = _option((0.9, 0.98), "decay of AdamW's two moments", low=0, high=0.99999)
     clip: float = _option(1.0, "largest norm of the gradient", above=0)
     average: float = _option(
         0.998,
@@ -140,7 +140,7 @@ class GeneratorLoss(_Section):
         choices=lambda: importlib.import_module("ivm.training.dwsl").WEIGHTS,
     )
     discriminator: str = _option("", "its weights file or run folder; of dwsl, odds, self-paced", path=True)
-    clip: tuple[float, float] = _option((0.1, 0.9), "range that its score D is kept in", low=0, high=0.999)
+    clip: tuple[float, float] = _option((0.1, 0.9), "range that the score D is kept in", low=0, high=0.999)
     found_weight: float = _option(0.3, "weight of the found score's loss beside the mask loss", low=0)
 
 
@@ -154,7 +154,7 @@ class DiscriminatorLoss(_Section):
         choices=lambda: importlib.import_module("ivm.training.losses").DISCRIMINATOR_LOSSES,
     )
     eta: float = _option(0.5, "of positive-unlabelled: share presumed good", above=0, high=1)
-    clip: tuple[float, float] = _option((0.1, 0.9), "of positive-unlabelled: range of D", low=0, high=0.999)
+    clip: tuple[float, float] = _option((0.1, 0.9), "range that the score D is kept in; of positive-unlabelled", low=0, high=0.999)
 
 
 @dataclass(frozen=True)

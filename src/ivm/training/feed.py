@@ -9,6 +9,7 @@ the step, and each sample of a kind comes once an epoch of that kind.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
 from typing import Any, NamedTuple
@@ -110,17 +111,19 @@ class Feed(NamedTuple):
         pin: bool = False,
     ) -> Iterator[Any]:
         """What `collate` makes of each batch, in order, by worker processes; a `Failure` where it cannot."""
-        loader: DataLoader[Any] = DataLoader(
-            _Views(self.folders, view),
-            batch_sampler=_Sampler(batches),  # type: ignore[arg-type]
-            collate_fn=_Collate(collate),
-            num_workers=workers,
-            prefetch_factor=4 if workers else None,
-            worker_init_fn=_one_thread,
-            pin_memory=pin,
-            generator=torch.Generator(),  # else making a loader draws from the generator of the run
-        )
-        return iter(loader)
+        with warnings.catch_warnings():  # more workers than cores are slow, not wrong
+            warnings.filterwarnings("ignore", "This DataLoader will create")
+            loader: DataLoader[Any] = DataLoader(
+                _Views(self.folders, view),
+                batch_sampler=_Sampler(batches),  # type: ignore[arg-type]
+                collate_fn=_Collate(collate),
+                num_workers=workers,
+                prefetch_factor=4 if workers else None,
+                worker_init_fn=_one_thread,
+                pin_memory=pin,
+                generator=torch.Generator(),  # else making a loader draws from the generator of the run
+            )
+            return iter(loader)
 
 
 def open_feed(data: Data, seed: int) -> Feed:

@@ -1,0 +1,340 @@
+"""The recipe: how both models are trained, from the laptop to the cluster, from top to bottom.
+
+Accelerate owns devices and processes: started plainly it runs on what there is, started by `accelerate
+launch` as its own configuration says (DDP, FSDP, DeepSpeed). A batch is that of all processes together, and
+what a run computes does not depend on their number but for rounding.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, ProjectConfiguration, send_to_device, set_seed
+from torch import Tensor
+
+from ivm.errors import OptionError, TrainingError
+from ivm.training.checkpoints import RunFolder, kept_names, load_trainee, load_weights, weights_file
+from ivm.training.config import TrainConfig
+from ivm.training.dwsl import sample_weights
+from ivm.training.feed import Failure, Viewer, open_feed
+from ivm.training.losses import discriminator_loss, generator_loss_per_sample
+from ivm.training.parts import Average, Frozen, choose_parameters, groups, learning_rate, plain_weights
+from ivm.training.reports import Reporter
+from ivm.training.trainee import Trainee, TrainingBatch, View, build
+from ivm.training.validation import SCORE, Validation
+
+__all__ = ["Outcome", "assemble", "export", "train"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: steps done, whether all, its weights, and of a generator the folder for `ivm.load`."""
+
+    step: int
+    finished: bool
+    weights: Path | None
+    model: Path | None
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Collates for the model and, where it is asked for weights, for the discriminator."""
+
+    model: Callable[[list[View]], TrainingBatch]
+    discriminator: Callable[[list[View]], TrainingBatch] | None
+
+    def __call__(self, views: list[View]) -> tuple[TrainingBatch, TrainingBatch | None]:
+        return self.model(views), self.discriminator(views) if self.discriminator else None
+
+
+def assemble(config: TrainConfig, fresh: bool = True) -> tuple[Trainee, set[str], Trainee | None]:
+    """(what is trained, names of its weights in files, the frozen discriminator or None).
+
+    Args:
+        config: of the run.
+        fresh: whether to load `init`; a checkpoint to go on from has all that it brought.
+
+    Raises:
+        CheckpointError: `init` or the discriminator is of another architecture.
+        OptionError: a pattern of the configuration matches nothing.
+    """
+    set_seed(config.seed)
+    trainee = build(config.stage, config.model)
+    names = kept_names(trainee.module)
+    if config.init and fresh:
+        load_weights(trainee.module, config.init, names, config.stage, config.model)
+    choose_parameters(trainee.module, config)
+    discriminator = None
+    if config.stage == "generator" and config.loss.discriminator:
+        discriminator, _ = load_trainee(config.loss.discriminator, "discriminator")
+        discriminator.module.eval().requires_grad_(False)
+    return trainee, names, discriminator
+
+
+def train(config: TrainConfig, say: Callable[[str], object] = print) -> Outcome:
+    """Train until all steps are done, going on with what is in the folder; Ctrl-C saves and stops.
+
+    Args:
+        config: what is trained and how.
+        say: takes lines for a person.
+
+    Raises:
+        CheckpointError, OptionError: as `assemble`.
+        DataError: a store cannot be used, or a kind of annotation is missing.
+        TrainingError: the folder holds another run, the disk is full, data went missing, or the loss is not
+            finite; the last checkpoint is whole.
+        MissingExtraError: an optional part is not installed.
+    """
+    optimise, data = config.optimise, config.data
+    run = RunFolder(config.folder)
+    run.check(config)
+    feed = open_feed(data, config.seed)
+    accelerator = _accelerator(config)
+    world, rank = accelerator.num_processes, accelerator.process_index
+
+    trainee, names, discriminator = assemble(config, fresh=run.checkpoint is None)
+    validation = Validation(config, trainee, accelerator) if data.validation else None
+    optimizer = torch.optim.AdamW(
+        groups(trainee.module, optimise.weight_decay), lr=optimise.learning_rate, betas=optimise.betas
+    )
+    model, optimizer = accelerator.prepare(trainee.module, optimizer)
+    others = [*trainee.hidden, *([discriminator.module, *discriminator.hidden] if discriminator else [])]
+    for module in others:
+        module.to(accelerator.device)
+    frozen = Frozen([model, *others])
+    average = Average(model, optimise.average)
+    trained = [value for value in model.parameters() if value.requires_grad]
+    set_seed(config.seed, device_specific=True)  # for what is random in a model, such as dropout
+
+    if accelerator.is_main_process:
+        run.begin()
+    accelerator.wait_for_everyone()
+    if run.checkpoint is not None:
+        _restore(accelerator, run.checkpoint, average)
+        say(f"going on from step {run.step}") if accelerator.is_main_process else None
+
+    parts = world * optimise.accumulate
+    mine = range(rank * optimise.accumulate, (rank + 1) * optimise.accumulate)
+    places = feed.batches(optimise.batch_size, data.human_share, run.step, parts, mine)
+    loader = feed.loader(
+        islice(places, (optimise.steps - run.step) * optimise.accumulate),
+        _Pair(trainee.collate, discriminator.collate if discriminator else None),
+        Viewer(config.model.image_size, config.augment, config.seed),
+        data.workers,
+        pin=accelerator.device.type == "cuda",
+    )
+
+    def save(step: int) -> None:
+        frozen.check()
+        figures = None
+        with average.shown():
+            if validation is not None:
+                figures = validation(model)
+            score = figures and figures[SCORE[config.stage]]
+            state = accelerator.get_state_dict(model) if _sharded(accelerator) else None
+            kept = _plain(state, names) if state else plain_weights(accelerator.unwrap_model(model), names)
+            kept = {name: value.detach().clone() for name, value in kept.items()}
+        best = run.save(
+            step,
+            config,
+            lambda folder: _write_state(accelerator, folder, average),
+            lambda: kept,
+            score,
+            accelerator.is_main_process,
+            accelerator.wait_for_everyone,
+        )
+        if figures is not None:
+            reporter.validated(step, figures, best)
+        reporter.pause()
+
+    step, sums, count = run.step, dict[str, Tensor](), 0
+    model.train()
+    with Reporter(config, step, say, accelerator) as reporter, _stop_signals() as stop:
+        while step < optimise.steps:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, optimise)
+            for _ in range(optimise.accumulate):
+                batch = next(loader)
+                if isinstance(batch, Failure):
+                    _say_lost(batch, run)
+                batch, shown = send_to_device(batch, accelerator.device, non_blocking=True)
+                with accelerator.accumulate(model):
+                    with torch.no_grad(), accelerator.autocast():
+                        scores = discriminator.module(*shown.inputs).sigmoid() if discriminator else None
+                    outputs = model(*batch.inputs)
+                    loss, figures = _loss(config, outputs, batch, scores, step / optimise.steps)
+                    accelerator.backward(loss)
+                    if accelerator.sync_gradients:
+                        norm = accelerator.clip_grad_norm_(trained, optimise.clip)
+                        _check_finite(loss, norm, step, run)
+                    optimizer.step()
+                    optimizer.zero_grad(set_to_none=True)
+                for name, value in figures.items():
+                    sums[name] = sums.get(name, torch.zeros_like(value)) + value / optimise.accumulate
+            step, count = step + 1, count + 1
+            average.update(step)
+            stopped = _anywhere(accelerator, stop())
+            if step % config.report_every == 0 or step == optimise.steps or stopped:
+                means = {name: value / count for name, value in sums.items()}
+                means = accelerator.reduce(means, "mean")
+                shown_means = {name: float(value) for name, value in means.items()}
+                reporter.report(step, count, shown_means | {"rate": learning_rate(step - 1, optimise)})
+                sums, count = {}, 0
+            if step % config.save_every == 0 or step == optimise.steps or stopped:
+                save(step)
+            if stopped:
+                reporter.tell(f"stopped at step {step} and saved: the same command goes on from there")
+                return Outcome(step, False, weights_file(run.folder), None)
+    made = None
+    if accelerator.is_main_process and trainee.export is not None:
+        made = export(run.folder, run.folder / "model", say)
+    accelerator.wait_for_everyone()
+    return Outcome(step, True, weights_file(run.folder), made)
+
+
+def export(weights: Path, folder: Path, say: Callable[[str], object] = print) -> Path:
+    """Turn a generator's weights into a folder that `ivm.load` takes; returns it.
+
+    Raises:
+        CheckpointError: `weights` is no generator's file or run folder.
+        MissingExtraError: what the export needs is not installed.
+    """
+    file = weights_file(weights)
+    trainee, _ = load_trainee(file, "generator")
+    assert trainee.export is not None
+    say(f"exporting {file}")
+    trainee.export(trainee.module.eval(), folder)
+    return folder
+
+
+def _loss(
+    config: TrainConfig, outputs: Any, batch: TrainingBatch, scores: Tensor | None, progress: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The mean loss of a batch, and what to report of it."""
+    options = config.loss
+    if config.stage == "discriminator":
+        loss = discriminator_loss(outputs, batch.human, options.method, options.eta, options.clip)
+        d = outputs.detach().float().sigmoid()
+        return loss, {
+            "loss": loss.detach(),
+            "human": d[batch.human].mean(),
+            "machine": d[~batch.human].mean(),
+        }
+    logits, found = outputs
+    given = torch.ones_like(found, dtype=torch.float32) if scores is None else scores.float()
+    weights = sample_weights(given, batch.human, options.weights, progress, options.clip)
+    each, mask, found_loss = generator_loss_per_sample(
+        logits, found, batch.targets, batch.found, options.found_weight
+    )
+    loss = (weights * each).mean()
+    figures = {"loss": loss, "mask": mask.mean(), "found": found_loss.mean(), "weight": weights.mean()}
+    return loss, {name: value.detach() for name, value in figures.items()}
+
+
+def _accelerator(config: TrainConfig) -> Accelerator:
+    optimise = config.optimise
+    made = Accelerator(
+        mixed_precision="bf16" if optimise.precision == "bf16" else "no",
+        gradient_accumulation_steps=optimise.accumulate,
+        log_with=list(config.track) or None,
+        project_config=ProjectConfiguration(project_dir=config.folder, logging_dir=config.folder),
+    )
+    if optimise.average and _sharded(made):
+        raise OptionError(
+            f"optimise.average must be 0 under {made.distributed_type.value}, which keeps parts of the "
+            f"parameters on each process, but is {optimise.average:g}"
+        )
+    if optimise.batch_size % (made.num_processes * optimise.accumulate):
+        raise OptionError(
+            f"optimise.batch_size must be a multiple of {made.num_processes} processes x "
+            f"{optimise.accumulate} accumulated parts, but is {optimise.batch_size}"
+        )
+    if made.distributed_type == DistributedType.DEEPSPEED:
+        micro = optimise.batch_size // (made.num_processes * optimise.accumulate)
+        made.state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = micro
+    return made
+
+
+def _sharded(accelerator: Accelerator) -> bool:
+    return accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+
+
+def _plain(state: Mapping[str, Tensor], names: set[str]) -> dict[str, Tensor]:
+    """Of a gathered state; LoRA put in by the recipe is not merged there."""
+    if any("lora_" in name and name not in names for name in state):
+        raise OptionError("lora cannot be merged from a sharded model: use DDP for [lora]")
+    return {name: value for name, value in state.items() if name in names}
+
+
+def _write_state(accelerator: Accelerator, folder: Path, average: Average) -> None:
+    accelerator.save_state(str(folder))
+    if accelerator.is_main_process:
+        average.save(folder)
+
+
+def _restore(accelerator: Accelerator, folder: Path, average: Average) -> None:
+    try:
+        accelerator.load_state(str(folder))
+        average.load(folder)
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise TrainingError(
+            f"the checkpoint {folder} cannot be gone on from: {reason}; to start anew from the weights "
+            "alone, give last.safetensors of that run as init, and another folder"
+        ) from error
+
+
+def _check_finite(loss: Tensor, norm: Any, step: int, run: RunFolder) -> None:
+    values = [float(loss.detach())] + ([] if norm is None else [float(norm)])
+    if not all(value - value == 0 for value in values):
+        kept = f"the checkpoint of step {run.step} is whole" if run.state else "there is no checkpoint yet"
+        raise TrainingError(
+            f"the loss or its gradient is not finite at step {step + 1}: {kept}; lower "
+            "optimise.learning_rate and run the same command again"
+        )
+
+
+def _say_lost(failure: Failure, run: RunFolder) -> None:
+    kept = f"goes on from step {run.step}" if run.state else "starts anew"
+    raise TrainingError(
+        f"the data cannot be read on: {failure.error}; once it is back, the same command {kept}"
+    ) from failure.error
+
+
+def _anywhere(accelerator: Accelerator, flag: bool) -> bool:
+    """Whether any process wants it."""
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), "sum") > 0)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Gives a function that tells whether Ctrl-C or SIGTERM came; a second one kills as usual."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before: dict[int, Any] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        signal.signal(number, before[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, note)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
