@@ -382,6 +382,18 @@ def test_load_hands_folder_device_and_threads_to_the_loader_of_its_kind(
     masker = load(tmp_path, device="cpu", threads=1)
     assert calls == [(tmp_path, "cpu", 1)]
     assert isinstance(masker(picture(20, 20, red=(2, 2, 18, 18)), "red"), Heatmap)
+    with pytest.raises(OptionError, match="has no option dtype: it has none beside device and threads"):
+        load(tmp_path, dtype="float32")
+
+    def open_with_depth(folder: Path, device: str, threads: int | None, depth: int = 1) -> object:
+        calls.append((device, depth))
+        return conftest.ColourBackend()
+
+    module.open_colours = open_with_depth
+    load(tmp_path, device="cpu", depth=3)
+    assert calls[-1] == ("cpu", 3)
+    with pytest.raises(OptionError, match="has no option dtype, width: it has depth"):
+        load(tmp_path, dtype="float32", width=2)
 
 
 @pytest.mark.weights

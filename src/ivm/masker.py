@@ -12,6 +12,7 @@ bringing logits to the image's own size, and the tiles for high resolution. The 
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -289,7 +290,9 @@ class Masker:
         )
 
 
-def load(name: str | Path = "compact", device: str = "auto", threads: int | None = None) -> Masker:
+def load(
+    name: str | Path = "compact", device: str = "auto", threads: int | None = None, **options: Any
+) -> Masker:
     """Load a model.
 
     Args:
@@ -297,9 +300,11 @@ def load(name: str | Path = "compact", device: str = "auto", threads: int | None
             config.json, or a hub id "organisation/name".
         device: "auto", "cpu" or "cuda".
         threads: CPU threads for the model, at least 1; None: as many as there are cores.
+        options: further options of this kind of model, such as dtype="bfloat16"; see the class that runs it.
 
     Raises:
-        OptionError: there is no such preset, folder, device or number of threads.
+        OptionError: there is no such preset, folder, device or number of threads, or the kind of model has
+            no such option.
         ModelError: the model cannot be found, fetched or read.
         MissingExtraError: the model or the device needs a part that is not installed.
     """
@@ -309,7 +314,16 @@ def load(name: str | Path = "compact", device: str = "auto", threads: int | None
     kind_name, folder = locate(name)
     kind = KINDS[kind_name]
     loader = getattr(importlib.import_module(kind.module), kind.loader)
-    return Masker(loader(folder, device=device, threads=threads))
+    known = sorted(set(inspect.signature(loader).parameters) - {"folder", "device", "threads"})
+    if unknown := sorted(set(options) - set(known)):
+        raise OptionError(
+            f"{name} has no option {', '.join(unknown)}: "
+            + (f"it has {', '.join(known)}" if known else "it has none beside device and threads")
+        )
+    backend = loader(folder, device=device, threads=threads, **options)
+    if not Path(name).is_dir():  # the cache's folders are called by their commits
+        backend.name = str(name)
+    return Masker(backend)
 
 
 def _has_tiles(picture: np.ndarray | ImageFeatures) -> bool:

@@ -20,7 +20,9 @@ def test_presets_are_complete() -> None:
         assert preset.summary
         assert preset.licence
         assert preset.megabytes > 0
-        assert bool(preset.hub) == bool(preset.revision), "what is fetched is pinned"
+        assert bool(preset.hub) == bool(preset.revision), "what is fetched names its revision"
+        assert all(hub and revision for hub, revision in preset.parts)
+        assert bool(preset.hub) <= bool(preset.extra)
     with pytest.raises(TypeError):
         PRESETS["mine"] = PRESETS["compact"]
 
@@ -46,6 +48,8 @@ def test_a_folder_is_a_model_by_its_config(tmp_path: Path, monkeypatch: pytest.M
     assert locate(str(tmp_path)) == ("compact", tmp_path)
     monkeypatch.chdir(tmp_path.parent)
     assert locate(f"./{tmp_path.name}") == ("compact", Path(tmp_path.name))
+    (tmp_path / "config.json").write_text('{"model_type": "clipseg"}')  # as transformers writes it
+    assert locate(tmp_path)[0] == "clipseg"
     # A preset's name means the preset, even where a folder has it, too.
     (tmp_path / "compact").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -59,7 +63,8 @@ def test_a_folder_is_a_model_by_its_config(tmp_path: Path, monkeypatch: pytest.M
         ("{", 'must be a JSON object with a "kind"'),
         ("[1]", 'must be a JSON object with a "kind"'),
         ("{}", 'must be a JSON object with a "kind"'),
-        ('{"kind": "large"}', "kind must be one of compact, but is 'large'"),
+        ('{"kind": "large"}', "kind must be one of clipseg, compact, .*, but is 'large'"),
+        ('{"model_type": "bert"}', "kind must be one of clipseg, compact, .*, but is 'bert'"),
     ],
 )
 def test_a_folder_that_is_no_model_says_why(tmp_path: Path, content: str | None, message: str) -> None:
@@ -74,7 +79,7 @@ def test_a_folder_that_is_no_model_says_why(tmp_path: Path, content: str | None,
     [
         ("Compact", "did you mean 'compact'"),
         ("compat", "did you mean 'compact'"),
-        ("gpt", r"^no model is called 'gpt': There are compact; or give a folder"),
+        ("gpt", r"^no model is called 'gpt': There are clipseg, compact, .*; or give a folder"),
         ("no/such/folder", "no model is called 'no/such/folder'"),
         ("../up", r"no model is called '\.\./up'"),
     ],
@@ -103,7 +108,9 @@ def test_a_hub_id_is_fetched_without_pickles(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "config.json").write_text('{"kind": "compact"}')
     calls = fake_hub(monkeypatch, tmp_path)
     assert locate("someone/their-masker") == ("compact", tmp_path)
-    assert calls == [("someone/their-masker", None, ("*.json", "*.onnx"))]
+    assert calls == [("someone/their-masker", None, ("*.json", "*.onnx", "*.safetensors", "*.txt"))]
+    locate("someone/their-masker@v1.2")
+    assert calls[1][:2] == ("someone/their-masker", "v1.2")
 
 
 def test_a_preset_on_a_hub_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +124,9 @@ def test_a_preset_on_a_hub_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_hub_that_does_not_answer_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_hub(monkeypatch, RuntimeError("401 Client Error.\nRepository Not Found"))
     with pytest.raises(
-        ModelError, match=r"'a/b' is no folder here and could not be fetched .*: 401 Client Error"
+        ModelError,
+        match=r"'a/b' is no folder here and could not be fetched .*: 401 Client Error.*"
+        r"hf download a/b --local-dir FOLDER .*give that folder instead of the name$",
     ):
         locate("a/b")
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from ivm.errors import ModelError, OptionError, require
 
-__all__ = ["DEVICES", "KINDS", "PRESETS", "Kind", "Preset", "check_device", "locate"]
+__all__ = ["DEVICES", "KINDS", "PRESETS", "Kind", "Preset", "check_device", "fetch", "locate"]
 
 DEVICES = ("auto", "cpu", "cuda")
 """What `device` may be: "auto" takes an accelerator where there is one."""
@@ -31,7 +31,9 @@ class Preset:
         megabytes: size of the weights on disk.
         extra: the extra of this package that it needs; empty if the core is enough.
         hub: "organisation/name" on the Hugging Face hub; empty if the weights come with the package.
-        revision: the commit of `hub` that is meant; empty if there is no hub.
+        revision: the commit or branch of `hub` that is meant; empty if there is no hub.
+        cannot: one line on what it cannot do; empty if its summary says it.
+        parts: (hub, revision) of each further model that it is made of.
     """
 
     name: str
@@ -42,21 +44,35 @@ class Preset:
     extra: str = ""
     hub: str = ""
     revision: str = ""
+    cannot: str = ""
+    parts: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Kind:
-    """The code that runs one kind of model folder: `module.loader(folder, device=..., threads=...)`."""
+    """The code that runs one kind of model folder: `module.loader(folder, device=..., threads=..., ...)`.
+
+    What the loader takes beyond those by keyword are the options of the kind, which `ivm.load` passes on.
+    """
 
     module: str
     loader: str
     files: tuple[str, ...]  # what is fetched from a hub; never a pickle
 
 
+# Weights as safetensors; tokenizers as JSON, or as the text files of their day.
+_TRANSFORMERS = ("*.json", "*.safetensors", "*.txt")
+
 KINDS: Mapping[str, Kind] = MappingProxyType(
-    {"compact": Kind("ivm.models.onnx", "CompactRuntime", ("*.onnx", "*.json"))}
+    {
+        "compact": Kind("ivm.models.onnx", "CompactRuntime", ("*.onnx", "*.json")),
+        "clipseg": Kind("ivm.models.clipseg", "ClipSeg", _TRANSFORMERS),
+        "grounding-dino": Kind("ivm.models.grounded_sam", "GroundedSam", _TRANSFORMERS),
+        "sam3": Kind("ivm.models.sam3", "Sam3", _TRANSFORMERS),
+        "sam3_video": Kind("ivm.models.sam3", "Sam3", _TRANSFORMERS),  # the published folder holds both
+    }
 )
-"""By the value of "kind" in a model folder's config.json."""
+"""By the value of "kind" in a model folder's config.json, or of "model_type" in one made by transformers."""
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
@@ -69,6 +85,40 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 licence="Apache-2.0",
                 megabytes=30,
             ),
+            Preset(
+                name="clipseg",
+                kind="clipseg",
+                summary="zero-shot: a soft heatmap of what a short phrase names",
+                cannot="tell instances apart, follow commands, or say that a target is absent",
+                licence="Apache-2.0",
+                megabytes=603,
+                extra="full",
+                hub="CIDAS/clipseg-rd64-refined",
+                revision="main",
+            ),
+            Preset(
+                name="grounding-dino-sam2",
+                kind="grounding-dino",
+                summary="zero-shot: Grounding DINO finds boxes for a phrase, SAM 2 turns them into masks",
+                cannot="follow commands or reason; of relations such as 'left of' it takes little",
+                licence="Apache-2.0 (both)",
+                megabytes=873,
+                extra="full",
+                hub="IDEA-Research/grounding-dino-tiny",
+                revision="main",
+                parts=(("facebook/sam2.1-hiera-small", "main"),),
+            ),
+            Preset(
+                name="sam3",
+                kind="sam3",
+                summary="zero-shot: SAM 3 masks every instance of the concept that a noun phrase names",
+                cannot="follow commands, read more than 32 tokens, or pick one instance by a relation",
+                licence="SAM License (ask for access on its hub page)",
+                megabytes=3440,
+                extra="full",
+                hub="facebook/sam3",
+                revision="main",
+            ),
         )
     }
 )
@@ -79,7 +129,8 @@ def locate(name: str | Path) -> tuple[str, Path]:
     """Find a model: (key of KINDS, folder with its files).
 
     A preset's name wins over a folder of the same name; write "./name" for the folder. Something like
-    "organisation/name" that is no folder here is fetched from the Hugging Face hub, once, into its cache.
+    "organisation/name" or "organisation/name@revision" that is no folder here is fetched from the Hugging
+    Face hub, once, into its cache.
 
     Raises:
         OptionError: `name` is no preset, folder or hub id.
@@ -88,12 +139,13 @@ def locate(name: str | Path) -> tuple[str, Path]:
     """
     preset = PRESETS.get(str(name))
     if preset is not None:
-        return preset.kind, _fetch(preset.hub, preset.revision) if preset.hub else _WEIGHTS / preset.name
+        return preset.kind, fetch(preset.hub, preset.revision) if preset.hub else _WEIGHTS / preset.name
     folder = Path(name)
     if str(name) and folder.is_dir():  # "" would be the current folder
         return _kind_of(folder), folder
-    if isinstance(name, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
-        fetched = _fetch(name)
+    if isinstance(name, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@[\w.-]+)?", name):
+        hub, _, revision = name.partition("@")
+        fetched = fetch(hub, revision)
         return _kind_of(fetched), fetched
     raise OptionError(f"no model is called {str(name)!r}: {_choices(str(name))}")
 
@@ -112,20 +164,32 @@ def check_device(device: str) -> str:
 def _kind_of(folder: Path) -> str:
     config = folder / "config.json"
     try:
-        kind = json.loads(config.read_text(encoding="utf-8"))["kind"]
+        content = json.loads(config.read_text(encoding="utf-8"))
+        kind = content["kind"] if "kind" in content else content["model_type"]
     except OSError as error:
         raise ModelError(
             f"{folder} holds no model: cannot read its config.json ({error.strerror})"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f'{config} must be a JSON object with a "kind", but is not') from error
+        raise ModelError(
+            f'{config} must be a JSON object with a "kind", or the "model_type" of transformers, but is not'
+        ) from error
     if kind not in KINDS:
         raise ModelError(f"{config}: kind must be one of {', '.join(sorted(KINDS))}, but is {kind!r}")
     return str(kind)
 
 
-def _fetch(hub: str, revision: str = "") -> Path:
-    """Folder of a model of the Hugging Face hub, fetched unless it is in the cache already."""
+def fetch(hub: str, revision: str = "") -> Path:
+    """Folder of a model of the Hugging Face hub, fetched unless it is in the cache already.
+
+    Args:
+        hub: "organisation/name".
+        revision: commit or branch; empty for the main one.
+
+    Raises:
+        ModelError: the hub does not give it; the message says how to bring it by hand.
+        MissingExtraError: `huggingface-hub` is not installed.
+    """
     hub_library = require("huggingface_hub", "full")
     patterns = sorted({pattern for kind in KINDS.values() for pattern in kind.files})
     try:
@@ -133,7 +197,9 @@ def _fetch(hub: str, revision: str = "") -> Path:
     except Exception as error:  # the hub's errors have no common base, and those of its HTTP library vary
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"{hub!r} is no folder here and could not be fetched from the Hugging Face hub: {reason}"
+            f"{hub!r} is no folder here and could not be fetched from the Hugging Face hub: {reason}. Where "
+            f"there is a network, run  hf download {hub} --local-dir FOLDER  (after  hf auth login  if its "
+            "page asks for consent), and give that folder instead of the name"
         ) from error
 
 
