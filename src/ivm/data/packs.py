@@ -47,6 +47,7 @@ _SPOKEN = {
     "motorbike": "motorcycle",
     "aeroplane": "airplane",
     "intimate": "underwear",
+    "mouse": "computer mouse",
 }
 
 
