@@ -83,7 +83,9 @@ def small_text(monkeypatch, tiny_tokenizer):
     monkeypatch.setattr(compact, "minilm_text_encoder", encoder)
     monkeypatch.setattr(compact, "build_tokenizer", lambda config: tiny_tokenizer)
     # Exporting takes longer than all else: one test does it.
-    monkeypatch.setattr(compact, "export_compact", lambda module, tokenizer, folder: folder.mkdir())
+    monkeypatch.setattr(
+        compact, "export_compact", lambda module, tokenizer, folder: folder.mkdir(exist_ok=True)
+    )
 
 
 @pytest.fixture

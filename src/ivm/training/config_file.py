@@ -67,7 +67,11 @@ def read_config(path: str | os.PathLike[str], stage: str, overrides: Sequence[st
             parsed = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             parsed = value
-        flat[name.strip()] = (parsed, Path())
+        name = name.strip()
+        if name.startswith("model.sizes."):
+            sizes = dict(flat.get("model.sizes", ({}, Path()))[0])
+            name, parsed = "model.sizes", {**sizes, name.removeprefix("model.sizes."): parsed}
+        flat[name] = (parsed, Path())
     known = dict(options(stage))
     tables: dict[str, dict[str, Any]] = {name: {} for name in ("", *sections)}
     for name, (value, base) in flat.items():

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, ProjectConfiguration, send_to_device, set_seed
 from torch import Tensor
 
@@ -157,6 +158,7 @@ def train(config: TrainConfig, say: Callable[[str], object] = print) -> Outcome:
             reporter.validated(step, figures, best)
         reporter.pause()
 
+    already = run.step == optimise.steps
     step, sums, count = run.step, dict[str, Tensor](), 0
     model.train()
     with Reporter(config, step, say, accelerator) as reporter, _stop_signals() as stop:
@@ -195,9 +197,9 @@ def train(config: TrainConfig, say: Callable[[str], object] = print) -> Outcome:
             if stopped:
                 reporter.tell(f"stopped at step {step} and saved: the same command goes on from there")
                 return Outcome(step, False, weights_file(run.folder), None)
-    made = None
-    if accelerator.is_main_process and trainee.export is not None:
-        made = export(run.folder, run.folder / "model", say)
+    made = run.folder / "model" if trainee.export is not None else None
+    if made and accelerator.is_main_process and not (already and made.is_dir()):
+        export(run.folder, made, say)
     accelerator.wait_for_everyone()
     return Outcome(step, True, weights_file(run.folder), made)
 
@@ -213,8 +215,8 @@ def export(weights: Path, folder: Path, say: Callable[[str], object] = print) ->
     trainee, _ = load_trainee(file, "generator")
     assert trainee.export is not None
     say(f"exporting {file}")
-    trainee.export(trainee.module.eval(), folder)
-    return folder
+    trainee.export(trainee.module.eval(), Path(folder))
+    return Path(folder)
 
 
 def _loss(
@@ -243,6 +245,7 @@ def _loss(
 
 def _accelerator(config: TrainConfig) -> Accelerator:
     optimise = config.optimise
+    AcceleratorState._reset_state()  # an earlier run of this process may have had another precision
     made = Accelerator(
         mixed_precision="bf16" if optimise.precision == "bf16" else "no",
         gradient_accumulation_steps=optimise.accumulate,

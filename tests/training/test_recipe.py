@@ -1,0 +1,351 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("accelerate")
+
+from safetensors.torch import load_file  # noqa: E402
+
+from ivm.errors import CheckpointError, DataError, OptionError, TrainingError  # noqa: E402
+from ivm.training import recipe  # noqa: E402
+from ivm.training.recipe import assemble, export, train  # noqa: E402
+
+
+def quiet(line):
+    pass
+
+
+def equal(a, b):
+    a, b = load_file(a), load_file(b)
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def log_of(config):
+    lines = Path(config.folder, "log.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+class KillError(Exception):
+    pass
+
+
+def kill_at(step):
+    """A `say` that dies at a step, as a machine does."""
+
+    def say(line):
+        if line.startswith(f"step {step}/"):
+            raise KillError
+
+    return say
+
+
+@pytest.fixture
+def judged(configure, stores):
+    """configure(...) of a generator weighted by a trained discriminator, with validation, and dropout of LoRA
+    to make the random state matter."""
+    asked = configure("discriminator", "optimise.steps=4", "save_every=9", folder="d")
+    train(asked, quiet)
+
+    def make(folder, *more):
+        return configure(
+            "generator", "loss.weights=dwsl", f"loss.discriminator={asked.folder}", "data.workers=1",
+            f"data.validation=['{stores['val']}']", "lora.rank=2", "lora.targets=['qkv']", "lora.dropout=0.3",
+            "lora.also=['mask_token', 'hyper.*']", "optimise.precision=bf16", *more, folder=folder,
+        )  # fmt: skip
+
+    return make
+
+
+def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(judged):
+    whole, parts = judged("whole"), judged("parts")
+    train(whole, quiet)
+    with pytest.raises(KillError):
+        train(parts, kill_at(6))  # after the checkpoint of step 4
+    torch.manual_seed(77)  # what is in memory must not matter
+    outcome = train(parts, quiet)
+    assert outcome.finished
+    for name in ("last.safetensors", "best.safetensors", "step-000008/average.safetensors"):
+        assert equal(f"{whole.folder}/{name}", f"{parts.folder}/{name}"), name
+    timeless = [
+        [{key: value for key, value in line.items() if key != "samples_per_s"} for line in log_of(config)]
+        for config in (whole, parts)
+    ]
+    assert timeless[0] == timeless[1]  # none lost, none twice
+    assert [line["step"] for line in timeless[0]] == [2, 4, 4, 6, 8, 8]
+
+
+def test_stopped_by_a_signal_it_saves_and_goes_on(configure):
+    whole, parts = configure(folder="whole"), configure(folder="parts")
+    train(whole, quiet)
+
+    def interrupt(line):
+        if line.startswith("step 2/"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    said = []
+    outcome = train(parts, lambda line: (said.append(line), interrupt(line)))
+    assert (outcome.step, outcome.finished, outcome.model) == (3, False, None)
+    assert "stopped at step 3 and saved" in said[-1]
+    assert train(parts, said.append).finished
+    assert "going on from step 3" in said
+    assert equal(f"{whole.folder}/last.safetensors", f"{parts.folder}/last.safetensors")
+
+
+def test_it_learns_and_validates_and_keeps_the_best(configure, stores):
+    config = configure(
+        "generator", "optimise.steps=60", "save_every=20", "data.human_share=1",
+        f"data.stores=['{stores['human']}']", f"data.validation=['{stores['human']}']",
+        "optimise.average=0.9",
+    )  # fmt: skip
+    train(config, quiet)
+    rows = log_of(config)
+    losses = [line["loss"] for line in rows if "loss" in line]
+    assert losses[-1] < 0.8 * losses[0]
+    scores = {line["step"]: line["validation_giou"] for line in rows if "validation_giou" in line}
+    state = json.loads(Path(config.folder, "state.json").read_text())
+    assert list(scores) == [20, 40, 60]
+    assert scores[state["best"]["step"]] == max(scores.values()) > 0.1
+
+
+def test_a_discriminator_learns_to_tell_wrong_annotations(configure, stores):
+    config = configure(
+        "discriminator", "optimise.steps=240", "save_every=240", "report_every=120", "optimise.batch_size=24",
+        f"data.validation=['{stores['human']}', '{stores['machine']}']", "augment.flip=0", "augment.colour=0",
+        "optimise.learning_rate=0.004",
+    )  # fmt: skip
+    train(config, quiet)
+    assert log_of(config)[-1]["validation_auroc"] > 0.8
+
+
+def test_accumulated_parts_give_the_step_of_the_whole_batch(configure):
+    runs = [configure("generator", f"optimise.accumulate={n}", folder=f"a{n}") for n in (1, 4)]
+    for config in runs:
+        train(config, quiet)
+    one, four = (load_file(f"{config.folder}/last.safetensors") for config in runs)
+    for name in one:
+        torch.testing.assert_close(one[name], four[name], atol=2e-5, rtol=1e-3)
+
+
+def test_weights_of_the_discriminator_reach_the_loss(configure, judged):
+    """Of the machine annotations alone, with human weights: every weight is 0, and nothing is learnt."""
+    config = configure("generator", "data.human_share=0", "loss.weights=human", "optimise.weight_decay=0")
+    start = {key: value.clone() for key, value in assemble(config)[0].module.state_dict().items()}
+    train(config, quiet)
+    last = load_file(f"{config.folder}/last.safetensors")
+    assert all(torch.equal(start[key], last[key]) for key in last)
+    weighted = judged("weighted", "save_every=8")
+    train(weighted, quiet)
+    weights = [line["weight"] for line in log_of(weighted) if "weight" in line]
+    assert all(0.1 <= weight <= 0.9 for weight in weights)
+
+
+def test_lora_trains_little_and_ends_in_plain_weights(configure):
+    base = configure(folder="base")
+    train(base, quiet)
+    config = configure(
+        "generator", "lora.rank=2", "lora.targets=['qkv']", "optimise.average=0", f"init={base.folder}",
+        folder="lora",
+    )  # fmt: skip
+    module = assemble(config)[0].module
+    trained = [name for name, value in module.named_parameters() if value.requires_grad]
+    assert trained
+    assert all("lora_" in name for name in trained)
+    train(config, quiet)
+    before, after = (load_file(f"{one.folder}/last.safetensors") for one in (base, config))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if name.endswith("qkv.weight")}
+    assert before.keys() == after.keys()
+
+
+def test_frozen_parameters_stay_and_a_pattern_must_match(configure):
+    config = configure("generator", "optimise.freeze=['image_blocks.*', 'conv2.*']", "optimise.average=0")
+    start = {key: value.clone() for key, value in assemble(config)[0].module.state_dict().items()}
+    train(config, quiet)
+    last = load_file(f"{config.folder}/last.safetensors")
+    for name in last:
+        assert torch.equal(start[name], last[name]) == name.startswith(("image_blocks.", "conv2.")), name
+    with pytest.raises(OptionError, match=r"no parameter is called 'image_block\.\*'.*mean image_blocks"):
+        assemble(configure("generator", "optimise.freeze=['image_block.*']"))
+    with pytest.raises(OptionError, match="did you mean qkv"):
+        assemble(configure("generator", "lora.rank=2", "lora.targets=['qvk']"))
+    with pytest.raises(OptionError, match="nothing to train"):
+        assemble(configure("generator", "optimise.freeze=['*']"))
+
+
+def test_what_is_not_finite_stops_it_and_the_last_good_state_stays(configure):
+    good = configure("generator", "optimise.steps=4")
+    train(good, quiet)
+    bad = replace(good, optimise=replace(good.optimise, steps=8, learning_rate=1e30))
+    with pytest.raises(TrainingError, match="not finite at step 6: the checkpoint of step 4 is whole; lower"):
+        train(bad, quiet)
+    better = replace(good, optimise=replace(good.optimise, steps=8))
+    assert train(better, quiet).finished
+    assert all(torch.isfinite(v).all() for v in load_file(f"{good.folder}/last.safetensors").values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of file sizes")
+def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(configure):
+    """A limit on the size of files stands for the full disk: writing fails in the same calls."""
+    import resource
+
+    config = configure()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(line):
+        if line.startswith("step 6/"):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+
+    try:
+        with pytest.raises(TrainingError, match=r"cannot write the checkpoint of step 8.*of step 4 is whole"):
+            train(config, fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert sorted(path.name for path in Path(config.folder).iterdir()) == [
+        "last.safetensors",
+        "log.jsonl",
+        "state.json",
+        "step-000004",
+    ]
+    assert train(config, quiet).finished
+
+
+def test_a_shard_gone_in_the_middle_is_told_and_the_run_goes_on_when_it_is_back(configure, stores, tmp_path):
+    whole, config = configure(folder="whole"), configure(folder="parts")
+    train(whole, quiet)
+    shard = next(iter(sorted(stores["human"].glob("*.tar"))))
+
+    def lose(line):
+        if line.startswith("step 4/"):
+            for path in stores["human"].glob("*.tar"):
+                path.rename(tmp_path / path.name)
+
+    # The loader has no file open that it has not read from yet: with one open at a time all others are lost.
+    from ivm.data import stream
+
+    make = stream.ShardReader.__init__
+    stream.ShardReader.__init__ = lambda self, folder, open_shards=1: make(self, folder, 1)
+    try:
+        with pytest.raises(TrainingError, match=r"cannot read .*\.tar.*once it is back"):
+            train(config, lose)
+    finally:
+        stream.ShardReader.__init__ = make
+    for path in tmp_path.glob("shard-*.tar"):
+        path.rename(shard.parent / path.name)
+    assert train(config, quiet).finished
+    assert equal(f"{whole.folder}/last.safetensors", f"{config.folder}/last.safetensors")
+
+
+def test_an_empty_human_set_is_told_before_anything_is_built(configure, stores, monkeypatch):
+    monkeypatch.setattr(recipe, "assemble", lambda *_: pytest.fail("must not be built"))
+    with pytest.raises(DataError, match="human annotations is empty"):
+        train(configure("generator", f"data.stores=['{stores['machine']}']"), quiet)
+
+
+def test_warm_restart_and_checkpoints_of_another_architecture(configure):
+    base = configure(folder="base")
+    train(base, quiet)
+    warm = configure("generator", f"init={base.folder}", folder="warm")
+    module = assemble(warm)[0].module
+    last = load_file(f"{base.folder}/last.safetensors")
+    assert all(torch.equal(value, last[name]) for name, value in module.state_dict().items())
+    with pytest.raises(CheckpointError, match="of another architecture: dim is 48 but 32 there"):
+        assemble(configure("generator", f"init={base.folder}", "model.sizes.dim=48", folder="other"))
+    with pytest.raises(CheckpointError, match=r"must hold a discriminator .* but holds generator"):
+        assemble(configure("generator", "loss.weights=dwsl", f"loss.discriminator={base.folder}"))
+    with pytest.raises(
+        TrainingError, match=r"holds another run: stage is 'discriminator' but was 'generator'"
+    ):
+        train(configure("discriminator", folder="base"), quiet)
+    with pytest.raises(TrainingError, match=r"holds another run: seed is 5 but was 0"):
+        train(configure("generator", "seed=5", folder="base"), quiet)
+    with pytest.raises(TrainingError, match="a run of 8 steps already"):
+        train(configure("generator", "optimise.steps=5", folder="base"), quiet)
+
+
+def test_a_finished_run_says_so_again_without_a_step(configure):
+    config = configure()
+    train(config, quiet)
+    before = log_of(config)
+    assert train(config, quiet).finished
+    assert log_of(config) == before
+
+
+@pytest.mark.slow
+def test_a_trained_generator_is_loaded_by_name_of_its_folder(configure, monkeypatch, stores):
+    import ivm
+    from ivm.data.stream import ShardSet
+    from ivm.models.export import export_compact
+    from ivm.training import compact
+
+    config = configure("generator", "optimise.steps=4")
+    train(config, quiet)
+    monkeypatch.setattr(compact, "export_compact", export_compact)
+    folder = export(config.folder, f"{config.folder}/mine", quiet)
+    masker = ivm.load(folder)
+    sample = ShardSet(stores["human"])[0]
+    heatmap = masker(sample.image, sample.instructions[0])
+    assert masker.name == "mine"
+    module = assemble(replace(config, init=config.folder))[0].module.eval()
+    from ivm.training.feed import Place, Viewer
+
+    trainee = assemble(config)[0]
+    batch = trainee.collate([Viewer(32, None)(sample, Place(0, 0, 0, 0))])
+    with torch.no_grad():
+        logits, found = module(*batch.inputs)
+    assert heatmap.score == pytest.approx(float(found.sigmoid()), abs=0.02)
+    assert heatmap.values.mean() == pytest.approx(float(logits.sigmoid().mean()), abs=0.02)
+
+
+def test_figures_go_to_tensorboard(configure):
+    pytest.importorskip("tensorboard")
+    config = configure("generator", "track=['tensorboard']")
+    train(config, quiet)
+    files = [name for _, _, names in os.walk(config.folder) for name in names if "tfevents" in name]
+    assert files
+
+
+TWO = """
+import sys
+from ivm.training.config_file import read_config
+from ivm.training.recipe import train
+train(read_config(sys.argv[1], "generator", sys.argv[2:]), lambda line: None)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_loss_curve_of_one(stores, tmp_path):
+    """gloo on the CPU; the configuration is the same, for a batch is that of all processes together."""
+    pytest.importorskip("transformers")
+    path = tmp_path / "two.toml"
+    path.write_text(
+        "report_every = 1\nsave_every = 6\ntrack = []\n[model]\nimage_size = 32\n[model.sizes]\n"
+        "dim = 32\nheads = 4\nstem = [8, 16, 24]\nimage_blocks = 1\nfusion_blocks = 1\ntext_blocks = 1\n"
+        f'text_layers = 1\nvocabulary = 400\n[data]\nstores = ["{stores["mixed"]}"]\n'
+        f'validation = ["{stores["val"]}"]\nworkers = 0\n[optimise]\nsteps = 6\nbatch_size = 8\nwarmup = 2\n'
+        'precision = "fp32"\n[loss]\nweights = "equal"\n'
+    )
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    for count in (1, 2):
+        launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
+        launch += ["--num_processes", str(count), "--mixed_precision", "no", "--dynamo_backend", "no"]
+        subprocess.run(
+            [*launch, str(script), str(path), f"folder={tmp_path / str(count)}"],
+            check=True, timeout=280, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+    curves = []
+    for count in (1, 2):
+        lines = [json.loads(line) for line in (tmp_path / str(count) / "log.jsonl").read_text().splitlines()]
+        curves.append([(line["step"], line["loss"]) for line in lines if "loss" in line])
+        curves.append([line["validation_loss"] for line in lines if "validation_loss" in line])
+    one, one_validation, two, two_validation = curves
+    assert [step for step, _ in two] == [step for step, _ in one] == [1, 2, 3, 4, 5, 6]
+    assert [loss for _, loss in two] == pytest.approx([loss for _, loss in one], rel=1e-4)
+    assert two_validation == pytest.approx(one_validation, rel=1e-3)
