@@ -9,7 +9,10 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
-from ivm.models.export import quantise_graph
+import ivm
+from ivm.errors import ModelError, OutputError
+from ivm.models import export
+from ivm.models.export import Parity, export_compact, measure_parity, quantise_graph
 from ivm.models.onnx import CompactRuntime
 
 
@@ -62,3 +65,64 @@ def test_a_quantised_look_up_table_keeps_its_rows(tmp_path):
     (rows,) = session.run(None, {"ids": np.array([3, 499, 0])})
     np.testing.assert_allclose(rows, table[[3, 499, 0]], atol=np.abs(table).max() / 127)
     assert (tmp_path / "small.onnx").stat().st_size < 0.5 * (tmp_path / "float.onnx").stat().st_size
+
+
+def test_parity_sees_what_differs(exported, tiny_compact, tiny_tokenizer):
+    words = tiny_tokenizer.get_vocab_size()
+    same = measure_parity(tiny_compact.eval(), exported, words)
+    assert same.logits < 1e-5
+    assert same.heatmap < 1e-5
+    assert same.found < 1e-5
+    tiny_compact.conv2.weight.data *= 1.5
+    image = measure_parity(tiny_compact, exported, words)
+    assert image.logits > export._FLOAT_LIMIT
+    tiny_compact.conv2.weight.data /= 1.5
+    tiny_compact.text_norm.weight.data *= 2
+    text = measure_parity(tiny_compact, exported, words)
+    assert text.logits > export._FLOAT_LIMIT
+    assert "logits differ by at most" in str(text)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("parities", "message"),
+    [
+        ([Parity(1e-3, 0, 0)], "float graphs must agree with torch within 0.0001"),
+        ([Parity(float("nan"), 0, 0)], "float graphs must agree"),
+        ([Parity(0, 0, 0), Parity(0.5, 0.2, 0)], "int8 graphs must agree .* export without quantising"),
+        ([Parity(0, 0, 0), Parity(0.5, 0, 0.2)], "int8 graphs must agree"),
+    ],
+)
+def test_graphs_that_compute_something_else_are_not_written(
+    tiny_compact, tiny_tokenizer, tmp_path, monkeypatch, parities, message, exported
+):
+    import shutil
+
+    def copy_graph(module, inputs, path, **options):
+        shutil.copy(exported / path.name, path)
+
+    monkeypatch.setattr(export.torch.onnx, "export", copy_graph)  # seconds each
+    monkeypatch.setattr(export, "measure_parity", lambda *_: parities.pop(0))
+    with pytest.raises(ModelError, match=message):
+        export_compact(tiny_compact, tiny_tokenizer, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_export_says_how_near_it_is_and_loads(
+    tiny_compact, tiny_tokenizer, tmp_path, monkeypatch, exported
+):
+    import shutil
+
+    def copy_graph(module, inputs, path, **options):
+        shutil.copy(exported / path.name, path)
+
+    monkeypatch.setattr(export.torch.onnx, "export", copy_graph)
+    parity = export_compact(tiny_compact, tiny_tokenizer, tmp_path / "model")
+    assert 1e-7 < parity.heatmap < 0.03
+    image = np.random.default_rng(1).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    heatmap = ivm.load(tmp_path / "model", device="cpu")(image, "the red cup")
+    assert heatmap.shape == (48, 64)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write"):
+        export_compact(tiny_compact, tiny_tokenizer, tmp_path / "file" / "model")

@@ -17,6 +17,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,36 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ivm.errors import require
+from ivm.errors import ModelError, OutputError, require
 from ivm.models.compact import CompactModel
 
-__all__ = ["OPSET", "export_compact", "quantise_graph"]
+__all__ = ["OPSET", "Parity", "export_compact", "measure_parity", "quantise_graph"]
 
 OPSET = 20
+
+_FLOAT_LIMIT = 1e-4  # of logits, as a share of the largest; float32 graphs come within 1e-5
+_INT8_LIMITS = (0.03, 0.15)  # of heatmaps and found scores; the shipped weights come within 0.01 and 0.07
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far exported graphs are from the torch model they come from, on the same made-up inputs.
+
+    Attributes:
+        logits: largest difference of a logit, as a share of the largest logit (or of 1, if that is larger).
+        heatmap: mean difference of heatmap values.
+        found: largest difference of a found probability.
+    """
+
+    logits: float
+    heatmap: float
+    found: float
+
+    def __str__(self) -> str:
+        return (
+            f"next to torch, logits differ by at most {self.logits:.1e} of the largest, heatmaps by "
+            f"{self.heatmap:.1e} on average, found scores by at most {self.found:.1e}"
+        )
 
 
 class _ImageGraph(nn.Module):
@@ -67,8 +92,8 @@ def export_compact(
     folder: Path,
     quantise: bool = True,
     extra: dict[str, Any] | None = None,
-) -> None:
-    """Write the model into `folder` for `ivm.models.onnx.CompactRuntime`.
+) -> Parity:
+    """Write the model into `folder` for `ivm.models.onnx.CompactRuntime`; returns how near it is to torch.
 
     Args:
         model: trained; its config's image_size fixes the graphs' picture size; batches are free.
@@ -78,10 +103,14 @@ def export_compact(
 
     Raises:
         MissingExtraError: onnx or onnxscript is not installed.
-        OutputError: never partly: files are written under temporary names first.
+        ModelError: the graphs do not compute what the model does; nothing is written then.
+        OutputError: the folder cannot be written. Files are written under temporary names first.
     """
     require("onnxscript", "train")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {str(folder)!r}: {error.strerror or error}") from error
     model = model.eval().float()
     config = model.config
     size = config.image_size
@@ -113,14 +142,12 @@ def export_compact(
         ),
     }
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        written = []
         for name, (module, inputs, input_names, output_names, shapes) in graphs.items():
-            raw, final = Path(scratch) / f"{name}.raw.onnx", Path(scratch) / f"{name}.onnx"
             with _quiet():
                 torch.onnx.export(
                     module.eval(),
                     inputs,
-                    raw,
+                    Path(scratch) / f"{name}.onnx",
                     input_names=input_names,
                     output_names=output_names,
                     dynamic_shapes=shapes,
@@ -129,16 +156,74 @@ def export_compact(
                     external_data=False,
                     verbose=False,
                 )
-                if quantise:
-                    quantise_graph(raw, final)
-                else:
-                    raw.replace(final)
-            written.append(final)
+        words = tokenizer.get_vocab_size()
+        parity = measure_parity(model, Path(scratch), words)
+        if not parity.logits <= _FLOAT_LIMIT:  # also refuses NaN
+            raise ModelError(
+                f"the float graphs must agree with torch within {_FLOAT_LIMIT:g}, but {parity}; "
+                "nothing is written"
+            )
+        if quantise:
+            for name in graphs:
+                raw = (Path(scratch) / f"{name}.onnx").rename(Path(scratch) / f"{name}.raw.onnx")
+                with _quiet():
+                    quantise_graph(raw, Path(scratch) / f"{name}.onnx")
+            parity = measure_parity(model, Path(scratch), words)
+            heatmap, found = _INT8_LIMITS
+            if not (parity.heatmap <= heatmap and parity.found <= found):
+                raise ModelError(
+                    f"the int8 graphs must agree with torch within {heatmap:g} in heatmaps and {found:g} in "
+                    f"found scores, but {parity}; nothing is written: export without quantising"
+                )
         content = {"kind": "compact", **config.to_dict(), "quantised": quantise, **(extra or {})}
         (Path(scratch) / "config.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         tokenizer.save(str(Path(scratch) / "tokenizer.json"), pretty=False)
-        for file in (*written, Path(scratch) / "tokenizer.json", Path(scratch) / "config.json"):
-            file.replace(folder / file.name)
+        for file in (*(f"{name}.onnx" for name in graphs), "tokenizer.json", "config.json"):
+            (Path(scratch) / file).replace(folder / file)
+    return parity
+
+
+def measure_parity(model: CompactModel, folder: Path, words: int) -> Parity:
+    """Compare image.onnx, text.onnx and decoder.onnx of `folder`, run one after the other, with the model.
+
+    Four smooth random pictures, each with random words, of four lengths; the same at every call.
+
+    Args:
+        model: the torch model.
+        folder: holds the graphs.
+        words: size of the tokenizer's vocabulary.
+    """
+    import onnxruntime
+
+    config, random = model.config, torch.Generator().manual_seed(0)
+    size, longest = config.image_size, config.max_tokens
+    coarse = torch.rand(4, 3, 12, 12, generator=random)
+    smooth = nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
+    images = (smooth * 255).round().to(torch.uint8)
+    lengths = torch.tensor([longest, longest // 2, 5, 3])
+    mask = (torch.arange(longest)[None] < lengths[:, None]).long()
+    ids = torch.randint(0, words, (4, longest), generator=random) * mask
+    with torch.no_grad():
+        text = model.encode_text(ids, mask.bool())
+        logits, found = model.decode(model.encode_image(images), text, mask.bool())
+
+    def run(name: str, **inputs: Any) -> list[np.ndarray]:
+        file = str(folder / f"{name}.onnx")
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        answer: list[np.ndarray] = session.run(None, inputs)
+        return answer
+
+    tokens, map8, map4 = run("image", images=images.permute(0, 2, 3, 1).numpy())
+    (words_BTD,) = run("text", ids=ids.numpy(), mask=mask.numpy())
+    theirs, theirs_found = (
+        torch.from_numpy(answer)
+        for answer in run("decoder", tokens=tokens, map8=map8, map4=map4, text=words_BTD, mask=mask.numpy())
+    )
+    return Parity(
+        logits=float((logits - theirs).abs().max() / logits.abs().max().clamp(min=1.0)),
+        heatmap=float((logits.sigmoid() - theirs.sigmoid()).abs().mean()),
+        found=float((found.sigmoid() - theirs_found.sigmoid()).abs().max()),
+    )
 
 
 def quantise_graph(source: Path, target: Path) -> None:
