@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         InputError,
         InstructionError,
         IVMError,
+        LMMError,
         MissingExtraError,
         ModelError,
         OptionError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from ivm.images import read_image, write_image
+    from ivm.lmm import LMM, MaskedChat
     from ivm.masker import ImageFeatures, Masker, load
     from ivm.models.config import PRESETS
     from ivm.render import MODES, Rendered, Transform, render
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "LMM",
     "MODES",
     "PRESETS",
     "CheckpointError",
@@ -48,6 +51,8 @@ __all__ = [
     "ImageFeatures",
     "InputError",
     "InstructionError",
+    "LMMError",
+    "MaskedChat",
     "Masker",
     "Masking",
     "MissingExtraError",
@@ -67,10 +72,11 @@ __all__ = [
 
 _HOME = {
     "ivm.errors": (
-        "CheckpointError DataError IVMError ImageError InputError InstructionError MissingExtraError "
-        "ModelError OptionError OutputError TrainingError"
+        "CheckpointError DataError IVMError ImageError InputError InstructionError LMMError "
+        "MissingExtraError ModelError OptionError OutputError TrainingError"
     ),
     "ivm.images": "read_image write_image",
+    "ivm.lmm": "LMM MaskedChat",
     "ivm.masker": "ImageFeatures Masker load",
     "ivm.models.config": "PRESETS",
     "ivm.render": "MODES Rendered Transform render",

@@ -1,4 +1,4 @@
-"""The command line: `ivm mask`, `ivm demo`, `ivm models`, `ivm eval`. Thin; a command imports what it needs.
+"""The command line. Thin; a command imports what it needs.
 
 Exit codes: 0 done, 1 a file or a model failed, 2 wrong usage, 130 interrupted.
 """
@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from ivm.data_cli import data
 from ivm.errors import InstructionError, IVMError, OptionError
+from ivm.lmm_cli import ask
 from ivm.training_cli import export, score, train
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ evaluate = typer.Typer(cls=_Group, no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(evaluate, name="eval", help="Measure how good heatmaps are.")
 app.add_typer(data, name="data")
 app.add_typer(train, name="train")
+app.command()(ask)
 app.command()(score)
 app.command()(export)
 

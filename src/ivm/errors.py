@@ -8,6 +8,7 @@
     ├── DataError             a data set, shard or annotation is wrong; names file and line
     ├── ModelError            a model cannot be found, loaded or built
     │   └── CheckpointError   weights do not fit the model they are loaded into
+    ├── LMMError              an LMM does not answer, or refuses
     ├── TrainingError         a run cannot start or go on (bad config, NaN loss, full disk)
     ├── OutputError           also an OSError: a result cannot be written
     └── MissingExtraError     also an ImportError: an optional part is not installed
@@ -27,6 +28,7 @@ __all__ = [
     "ImageError",
     "InputError",
     "InstructionError",
+    "LMMError",
     "MissingExtraError",
     "ModelError",
     "OptionError",
@@ -66,6 +68,10 @@ class ModelError(IVMError):
 
 class CheckpointError(ModelError):
     """Weights do not fit the model they are loaded into."""
+
+
+class LMMError(IVMError):
+    """An LMM cannot be reached, refuses, or answers in a form that was not expected."""
 
 
 class TrainingError(IVMError):

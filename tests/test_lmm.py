@@ -1,0 +1,236 @@
+"""A fake LMM decodes the pictures it is sent and answers by what it sees: how they are masked matters."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from ivm.errors import InstructionError, LMMError, OptionError
+from ivm.lmm import LMM, SHOW, MaskedChat, image_url, messages_for
+
+httpx = pytest.importorskip("httpx")
+
+COLOURS = {"red": (220, 30, 30), "blue": (40, 60, 220)}
+URL = "http://localhost:1/v1"
+
+
+def seen(url: str) -> np.ndarray:
+    """The picture in a data URL: uint8 [H, W, 3] RGB or [H, W, 4]."""
+    head, _, content = url.partition(",")
+    assert head in ("data:image/jpeg;base64", "data:image/png;base64")
+    pixels = cv2.imdecode(np.frombuffer(base64.b64decode(content), np.uint8), cv2.IMREAD_UNCHANGED)
+    return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+
+
+class Server:
+    """Names the colours that cover more than a hundredth of the last picture; keeps every request."""
+
+    def __init__(self, *failures):
+        self.failures, self.requests = list(failures), []
+
+    def __call__(self, request):
+        self.requests.append(request)
+        if self.failures:
+            failure = self.failures.pop(0)
+            if isinstance(failure, Exception):
+                raise failure
+            return failure
+        body = json.loads(request.content)
+        pictures = [
+            part["image_url"]["url"]
+            for part in body["messages"][-1]["content"]
+            if part["type"] == "image_url"
+        ]
+        pixels = seen(pictures[-1]).astype(int)
+        names = [n for n, rgb in COLOURS.items() if (np.abs(pixels - rgb).max(axis=2) < 60).mean() > 0.01]
+        words = ["I", " see ", " and ".join(names) or "nothing"]
+        if body.get("stream"):
+            lines = [f"data: {json.dumps({'choices': [{'delta': {'content': w}}]})}\n\n" for w in words]
+            return httpx.Response(200, content="".join([": hello\n\n", *lines, "data: [DONE]\n\n"]))
+        choice = {"message": {"role": "assistant", "content": "".join(words)}, "finish_reason": "stop"}
+        return httpx.Response(
+            200, json={"choices": [choice], "model": "fake-1", "usage": {"prompt_tokens": 7}}
+        )
+
+
+@pytest.fixture
+def server():
+    return Server()
+
+
+def client(server, **options):
+    return LMM("fake", URL, transport=httpx.MockTransport(server), **options)
+
+
+@pytest.fixture
+def two():
+    """A red and a blue square on grey, far apart."""
+    image = np.full((240, 320, 3), 128, np.uint8)
+    image[40:120, 20:100] = COLOURS["red"]
+    image[140:220, 220:300] = COLOURS["blue"]
+    return image
+
+
+def contents(server):
+    return [json.loads(request.content)["messages"] for request in server.requests]
+
+
+def test_masking_decides_what_is_answered(server, two, colour_masker):
+    chat = MaskedChat(client(server), colour_masker, two)
+    turn = chat.ask("what is at the red square?")
+    assert turn.reply.text == "I see red"
+    assert (turn.reply.model, turn.reply.finish_reason, turn.reply.usage) == (
+        "fake-1",
+        "stop",
+        {"prompt_tokens": 7},
+    )
+    assert chat.ask("and the blue one?").reply.text == "I see blue"
+    assert (
+        MaskedChat(client(server), colour_masker, two, show="whole").ask("red").reply.text
+        == "I see red and blue"
+    )
+    assert turn.rendered.image.shape[1] < 320  # the default crops
+    x, y = turn.rendered.transform.to_original(
+        [(turn.rendered.image.shape[1] / 2, turn.rendered.image.shape[0] / 2)]
+    )[0]
+    assert abs(x - 60) < 12
+    assert abs(y - 80) < 12
+
+
+def test_a_conversation_keeps_its_words_and_encodes_its_picture_once(server, two, colour_masker):
+    chat = MaskedChat(client(server), colour_masker, two, system="Be brief.")
+    chat.ask("the red square")
+    chat.ask("the blue square")
+    assert len(colour_masker.backend.encoded) == 1
+    first, second = contents(server)
+    assert [m["role"] for m in first] == ["system", "user"]
+    assert [m["role"] for m in second] == ["system", "user", "assistant", "user"]
+    assert second[1]["content"] == "the red square"  # earlier pictures are not sent again
+    assert second[2]["content"] == "I see red"
+    assert [t.instruction for t in chat.turns] == ["the red square", "the blue square"]
+
+
+def test_both_pictures_are_sent_whole_one_first_unless_nothing_was_removed(server, two, colour_masker):
+    chat = MaskedChat(client(server), colour_masker, two, show="both", mode="overlay")
+    chat.ask("the red square")
+    parts = contents(server)[0][-1]["content"]
+    whole, masked = (seen(p["image_url"]["url"]) for p in parts if p["type"] == "image_url")
+    assert np.abs(whole[180, 260].astype(int) - COLOURS["blue"]).max() < 30
+    assert masked[180, 260].min() > 240
+    assert "whole" in parts[2]["text"]
+    chat.ask("the zebra")  # not found: kept whole, so once
+    assert sum(p["type"] == "image_url" for p in contents(server)[1][-1]["content"]) == 1
+    assert chat.turns[-1].rendered.kept_whole
+
+
+def test_pictures_are_scaled_down_and_keep_transparency(two):
+    small = seen(image_url(two, longest=160))
+    assert small.shape == (120, 160, 3)
+    assert seen(image_url(two, longest=4000)).shape == two.shape
+    clear = np.dstack([two, np.zeros(two.shape[:2], np.uint8)])
+    assert (seen(image_url(clear))[..., 3] == 0).all()
+
+
+def test_answers_stream(server, two):
+    pieces = list(client(server).stream(messages_for("what?", [image_url(two)])))
+    assert pieces == ["I", " see ", "red and blue"]
+
+
+def test_a_busy_server_is_asked_again_and_a_refusal_is_told(monkeypatch, two):
+    waits = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    busy = httpx.Response(429, headers={"retry-after": "3"})
+    server = Server(busy, httpx.ConnectError("no route"))
+    messages = messages_for("what?", [image_url(two)])
+    assert client(server).complete(messages).text == "I see red and blue"
+    assert waits == [3.0, 1.0]
+    server = Server(*[httpx.Response(503, json={"error": {"message": "overloaded"}})] * 3)
+    with pytest.raises(LMMError, match=r"503: overloaded"):
+        client(server).complete(messages)
+    server = Server(httpx.Response(400, json={"error": {"message": "no images, please"}}))
+    with pytest.raises(LMMError, match="no images, please"):
+        client(server).complete(messages)
+    assert len(server.requests) == 1
+    server = Server(httpx.ConnectError("refused"))
+    with pytest.raises(LMMError, match=r"is the server running\?"):
+        client(server, retries=0).complete(messages)
+    server = Server(httpx.Response(302, headers={"location": "http://elsewhere/v1"}))
+    with pytest.raises(LMMError, match="302"):
+        client(server).complete(messages)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("<html>", "must answer in JSON"),
+        ("[]", "JSON object"),
+        ('{"choices": []}', "choices"),
+        ('{"choices": [{"message": {"content": null}}]}', "content is NoneType"),
+        ('{"error": "boom"}', "boom"),
+    ],
+)
+def test_answers_of_another_form_are_named(content, words, two):
+    server = Server(httpx.Response(200, content=content))
+    with pytest.raises(LMMError, match=words):
+        client(server).complete(messages_for("what?", [image_url(two)]))
+
+
+def test_a_broken_stream_is_an_error_of_ours(two):
+    class Broken(httpx.SyncByteStream):
+        def __iter__(self):
+            yield b'data: {"choices": [{"delta": {"content": "half"}}]}\n\n'
+            raise httpx.ReadError("gone")
+
+    server = Server(httpx.Response(200, stream=Broken()))
+    pieces = client(server).stream(messages_for("what?", [image_url(two)]))
+    assert next(pieces) == "half"
+    with pytest.raises(LMMError, match="broke off"):
+        next(pieces)
+
+
+def test_the_key_goes_to_the_server_and_nowhere_else(server, two):
+    lmm = client(server, api_key="secret-1")
+    lmm.complete(messages_for("what?", [image_url(two)]), temperature=0)
+    assert server.requests[0].headers["authorization"] == "Bearer secret-1"
+    assert json.loads(server.requests[0].content)["temperature"] == 0
+    assert "secret" not in repr(lmm)
+    assert str(server.requests[0].url) == "http://localhost:1/v1/chat/completions"
+    with pytest.raises(OptionError, match="unencrypted") as caught:
+        LMM("fake", "http://example.org/v1", api_key="secret-2")
+    assert "secret-2" not in str(caught.value)
+    with pytest.raises(OptionError, match="must not hold") as caught:
+        LMM("fake", "https://me:secret-3@example.org/v1")
+    assert "secret-3" not in str(caught.value)
+
+
+def test_wrong_options_are_refused(server, two, colour_masker):
+    for url in ("localhost:8000", "ftp://a/b", "", "https://"):
+        with pytest.raises(OptionError, match="base_url"):
+            LMM("fake", url)
+    with pytest.raises(OptionError, match="model"):
+        LMM("", URL)
+    with pytest.raises(OptionError, match="timeout"):
+        LMM("fake", URL, timeout=0)
+    with pytest.raises(OptionError, match=", ".join(SHOW)):
+        MaskedChat(client(server), colour_masker, two, show="none")
+    with pytest.raises(OptionError, match="longest"):
+        MaskedChat(client(server), colour_masker, two, longest=1)
+    chat = MaskedChat(client(server), colour_masker, two, mode="nonsense")
+    with pytest.raises(OptionError, match="mode"):
+        chat.ask("red")
+    with pytest.raises(InstructionError):
+        MaskedChat(client(server), colour_masker, two).ask("")
+    assert chat.turns == []
+
+
+def test_a_failed_question_leaves_the_conversation_as_it_was(two, colour_masker):
+    server = Server(httpx.Response(400, text="no"))
+    chat = MaskedChat(client(server), colour_masker, two)
+    with pytest.raises(LMMError):
+        chat.ask("red")
+    assert chat.turns == []
+    assert chat.ask("red").reply.text == "I see red"

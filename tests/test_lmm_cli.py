@@ -1,0 +1,71 @@
+import json
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from ivm.cli import app
+from ivm.images import read_image
+
+run = CliRunner().invoke
+
+
+@pytest.fixture
+def lmm_server(monkeypatch):
+    """Every client talks to this instead of the network; answers with the number of messages it got."""
+    requests = []
+
+    def answer(request):
+        requests.append(request)
+        text = f"{len(json.loads(request.content)['messages'])} messages"
+        return httpx.Response(200, json={"choices": [{"message": {"content": text}}]})
+
+    client = httpx.Client
+
+    def local(**options):
+        return client(**{**options, "transport": httpx.MockTransport(answer)})
+
+    monkeypatch.setattr(httpx, "Client", local)
+    return requests
+
+
+@pytest.fixture
+def photo(tmp_path):
+    from importlib.resources import files
+
+    path = tmp_path / "coffee.jpg"
+    path.write_bytes((files("ivm") / "assets" / "coffee.jpg").read_bytes())
+    return path
+
+
+pytestmark = pytest.mark.weights
+TO = ("--lmm", "fake", "--url", "http://localhost:1/v1")
+
+
+def test_questions_are_asked_in_turn_and_the_picture_is_written(lmm_server, photo, tmp_path, monkeypatch):
+    monkeypatch.setenv("IVM_LMM_KEY", "secret")
+    shown = tmp_path / "shown.png"
+    result = run(app, ["ask", str(photo), "the cup", "where is the spoon?", *TO, "--picture", str(shown)])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines() == ["1 messages", "3 messages"]
+    assert read_image(shown).ndim == 3
+    assert lmm_server[0].headers["authorization"] == "Bearer secret"
+    assert "secret" not in result.output
+
+
+def test_dry_run_asks_nobody_and_json_tells_what_was_found(lmm_server, photo):
+    result = run(app, ["ask", str(photo), "the cup", *TO, "--dry-run", "--json", "--mode", "overlay"])
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    assert record["answer"] is None
+    assert 0 <= record["score"] <= 1
+    assert not lmm_server
+
+
+def test_wrong_use_is_one_sentence(photo):
+    result = run(app, ["ask", str(photo), "the cup", "--lmm", "fake", "--url", "localhost"])
+    assert result.exit_code == 2
+    assert "base_url must be" in result.output
+    result = run(app, ["ask", str(photo), "the cup", "--lmm", "fake", "--url", "http://localhost:9/v1"])
+    assert result.exit_code == 1
+    assert "is the server running?" in result.output
