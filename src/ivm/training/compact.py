@@ -105,9 +105,9 @@ class _DiscriminatorCollate:
 class _Export:
     tokenizer: Any
 
-    def __call__(self, module: nn.Module, folder: Path) -> None:
+    def __call__(self, module: nn.Module, folder: Path) -> str:
         assert isinstance(module, CompactModel)
-        export_compact(module, self.tokenizer, folder)
+        return str(export_compact(module, self.tokenizer, folder))
 
 
 def _heatmap(view: View) -> np.ndarray:

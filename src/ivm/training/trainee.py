@@ -70,14 +70,14 @@ class Trainee:
         collate: views -> TrainingBatch; called in the loader's processes, so it must pickle.
         hidden: frozen modules that are not sub-modules of `module`, and so in no weight file; they are moved
             and checked with it.
-        export: (module with its final weights, folder) -> None: writes what `ivm.load(folder)` accepts. None
-            for a discriminator.
+        export: (module with its final weights, folder) -> a line on how near the result is to the module:
+            writes what `ivm.load(folder)` accepts. None for a discriminator.
     """
 
     module: nn.Module
     collate: Callable[[Sequence[View]], TrainingBatch]
     hidden: tuple[nn.Module, ...] = ()
-    export: Callable[[nn.Module, Path], None] | None = field(default=None)
+    export: Callable[[nn.Module, Path], str] | None = field(default=None)
 
 
 def build(stage: str, model: Model) -> Trainee:
