@@ -338,22 +338,29 @@ def demo(
 
 @app.command()
 def models() -> None:
-    """List the model presets."""
+    """List the model presets: size, licence, what each is and cannot do, where it comes from."""
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from rich.padding import Padding
+    from rich.text import Text
 
     from ivm.models.config import PRESETS
 
-    table = Table(box=None, pad_edge=False)
-    for title in ("preset", "size", "licence"):
-        table.add_column(title, no_wrap=True)
-    table.add_column("what it is")
-    for preset in PRESETS.values():
-        needs = f"; needs  pip install 'ivm[{preset.extra}]'" if preset.extra else ""
-        size = f"{preset.megabytes:,.0f} MB"
-        table.add_row(preset.name, size, preset.licence, escape(preset.summary + needs))
-    Console().print(table)
+    console = Console(highlight=False)
+    for place, preset in enumerate(PRESETS.values()):
+        head = Text.assemble((preset.name, "bold"), f"  {preset.megabytes:,.0f} MB, {preset.licence}")
+        lines = [preset.summary]
+        if preset.cannot:
+            lines.append(f"It cannot {preset.cannot}.")
+        if preset.hub:
+            parts = ((preset.hub, preset.revision), *preset.parts)
+            lines.append("From " + " and ".join(f"{hub}@{revision}" for hub, revision in parts))
+        if preset.extra:
+            lines.append(f"Needs  pip install 'ivm[{preset.extra}]'")
+        if place:
+            console.print()
+        console.print(head)
+        for line in lines:
+            console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
 
 
 @evaluate.command()
