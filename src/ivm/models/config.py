@@ -111,9 +111,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             Preset(
                 name="sam3",
                 kind="sam3",
-                summary="zero-shot: SAM 3 masks all instances of what a noun phrase names; its hub asks consent",
+                summary="zero-shot: SAM 3 masks all instances of what a noun phrase names",
                 cannot="follow commands, read more than 32 tokens, or pick one instance by a relation",
-                licence="SAM License",
+                licence="SAM License, consent asked on its hub page",
                 megabytes=3440,
                 extra="full",
                 hub="facebook/sam3",
