@@ -154,7 +154,9 @@ class DiscriminatorLoss(_Section):
         choices=lambda: importlib.import_module("ivm.training.losses").DISCRIMINATOR_LOSSES,
     )
     eta: float = _option(0.5, "of positive-unlabelled: share presumed good", above=0, high=1)
-    clip: tuple[float, float] = _option((0.1, 0.9), "range that the score D is kept in; of positive-unlabelled", low=0, high=0.999)
+    clip: tuple[float, float] = _option(
+        (0.1, 0.9), "range that the score D is kept in; of positive-unlabelled", low=0, high=0.999
+    )
 
 
 @dataclass(frozen=True)

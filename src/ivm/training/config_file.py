@@ -48,7 +48,7 @@ def read_config(path: str | os.PathLike[str], stage: str, overrides: Sequence[st
         raise OptionError(f"cannot read the configuration {path}: {reason}") from error
     except tomllib.TOMLDecodeError as error:
         raise OptionError(f"the configuration {path} is not TOML: {error}") from error
-    flat: dict[str, tuple[Any, Path]] = {}
+    flat: dict[str, tuple[Any, Path]] = {"folder": (TrainConfig.folder, path.parent)}
     faults: list[str] = []
     sections = sections_of(stage)
     for key, value in given.items():

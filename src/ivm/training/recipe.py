@@ -115,6 +115,7 @@ def train(config: TrainConfig, say: Callable[[str], object] = print) -> Outcome:
     frozen = Frozen([model, *others])
     average = Average(model, optimise.average)
     trained = [value for value in model.parameters() if value.requires_grad]
+    _leave_out_what_is_frozen(accelerator, names)
     set_seed(config.seed, device_specific=True)  # for what is random in a model, such as dropout
 
     if accelerator.is_main_process:
@@ -209,13 +210,14 @@ def export(weights: Path, folder: Path, say: Callable[[str], object] = print) ->
 
     Raises:
         CheckpointError: `weights` is no generator's file or run folder.
+        ModelError: the result does not compute what torch does; nothing is written then.
         MissingExtraError: what the export needs is not installed.
     """
     file = weights_file(weights)
     trainee, _ = load_trainee(file, "generator")
     assert trainee.export is not None
     say(f"exporting {file}")
-    trainee.export(trainee.module.eval(), Path(folder))
+    say(trainee.export(trainee.module.eval(), Path(folder)))
     return Path(folder)
 
 
@@ -279,6 +281,19 @@ def _plain(state: Mapping[str, Tensor], names: set[str]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if name in names}
 
 
+def _leave_out_what_is_frozen(accelerator: Accelerator, names: set[str]) -> None:
+    """Keep what the architecture freezes, such as an LMM of 14 GB, out of checkpoints: it can be built."""
+
+    def hook(models: Any, weights: list[dict[str, Tensor]], folder: str) -> None:
+        for state in weights:  # empty where models are sharded: then accelerate writes them itself
+            for name in list(state):
+                plain = name.removeprefix("module.").replace(".base_layer", "")
+                if plain not in names and "lora_" not in plain:
+                    del state[name]
+
+    accelerator.register_save_state_pre_hook(hook)
+
+
 def _write_state(accelerator: Accelerator, folder: Path, average: Average) -> None:
     accelerator.save_state(str(folder))
     if accelerator.is_main_process:
@@ -287,7 +302,8 @@ def _write_state(accelerator: Accelerator, folder: Path, average: Average) -> No
 
 def _restore(accelerator: Accelerator, folder: Path, average: Average) -> None:
     try:
-        accelerator.load_state(str(folder))
+        loose = {} if _sharded(accelerator) else {"strict": False}  # what is frozen is not there
+        accelerator.load_state(str(folder), **loose)
         average.load(folder)
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         reason = str(error).partition("\n")[0]

@@ -1,0 +1,136 @@
+import json
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from ivm.errors import CheckpointError, TrainingError  # noqa: E402
+from ivm.training.checkpoints import (  # noqa: E402
+    RunFolder,
+    kept_names,
+    load_trainee,
+    load_weights,
+    read_header,
+    weights_file,
+    write_text,
+    write_weights,
+)
+from ivm.training.config import Data, GeneratorLoss, Model, TrainConfig  # noqa: E402
+
+CONFIG = TrainConfig(data=Data(stores=("a",)), loss=GeneratorLoss("equal"))
+
+
+@pytest.fixture
+def module():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Linear(6, 3))
+
+
+def save(run, step, module, score=None, write=None):
+    def state(folder):
+        folder.mkdir(parents=True)
+        (folder / "state").write_text(str(step))
+
+    return run.save(step, CONFIG, write or state, module.state_dict, score, True, lambda: None)
+
+
+def test_the_last_and_the_best_are_kept(module, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.begin()
+    assert [save(run, step, module, score) for step, score in ((1, 0.3), (2, 0.5), (3, 0.4))] == [
+        True, True, False,
+    ]  # fmt: skip
+    names = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert names == ["best.safetensors", "last.safetensors", "state.json", "step-000003"]
+    again = RunFolder(tmp_path / "run")
+    assert (again.step, again.best["step"], again.checkpoint.name) == (3, 2, "step-000003")
+    assert read_header(tmp_path / "run" / "best.safetensors")["step"] == 2
+    assert weights_file(tmp_path / "run").name == "best.safetensors"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed writing file")]
+)
+def test_what_cannot_be_written_leaves_the_last_one(module, tmp_path, error):
+    run = RunFolder(tmp_path / "run")
+    run.begin()
+
+    def fail(folder):
+        folder.mkdir(parents=True)
+        (folder / "half").write_text("x")
+        raise error
+
+    with pytest.raises(TrainingError, match=r"of step 1 .*; there is none before it"):
+        save(run, 1, module, write=fail)
+    save(run, 2, module)
+    with pytest.raises(TrainingError, match=r"(No space left|failed writing).*the one of step 2 is whole"):
+        save(run, 3, module, 1.0, fail)
+    assert RunFolder(tmp_path / "run").step == 2
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "last.safetensors", "state.json", "step-000002",
+    ]  # fmt: skip
+
+
+def test_what_a_killed_run_left_is_cleared(tmp_path):
+    (tmp_path / ".saving").mkdir()
+    (tmp_path / ".saving-last.safetensors").write_text("half")
+    RunFolder(tmp_path).begin()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_state_is_told(tmp_path):
+    (tmp_path / "state.json").write_text('{"step": 3')
+    with pytest.raises(TrainingError, match=r"state\.json cannot be read"):
+        RunFolder(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="cannot write"):
+        RunFolder(tmp_path / "file" / "run").begin()
+
+
+def test_weights_say_what_they_are_and_fit_or_not(module, tmp_path):
+    file, model = tmp_path / "w.safetensors", Model(sizes={"dim": 8})
+    header = {"kind": "compact", "stage": "generator", "model": {"sizes": {"dim": 8}}}
+    write_weights(file, module.state_dict(), header)
+    other = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Linear(6, 3))
+    load_weights(other, file, kept_names(other), "generator", model)
+    assert all(torch.equal(a, b) for a, b in zip(other.parameters(), module.parameters(), strict=True))
+    with pytest.raises(CheckpointError, match="is 'discriminator' but 'generator' there; dim is 4 but 8"):
+        load_weights(other, file, kept_names(other), "discriminator", Model(sizes={"dim": 4}))
+    write_weights(file, {"0.weight": torch.zeros(2, 4), "x": torch.zeros(1)}, {})
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(other, file, kept_names(other), "generator", model)
+    for part in ("lacks 0.bias", "and 2 more"):
+        assert part in str(caught.value)
+    (tmp_path / "no.safetensors").write_bytes(b"no weights")
+    with pytest.raises(CheckpointError, match="is no weights file"):
+        read_header(tmp_path / "no.safetensors")
+    with pytest.raises(CheckpointError, match="is not there"):
+        weights_file(tmp_path / "nothing")
+
+
+def test_frozen_parameters_of_the_architecture_are_not_kept(module):
+    module[0].requires_grad_(False)
+    assert kept_names(module) == {"1.weight", "1.bias"}
+
+
+def test_a_model_is_built_from_its_file_alone(small_text, tmp_path):
+    from ivm.training.trainee import build
+
+    model = Model(image_size=32, sizes={"dim": 32, "heads": 4, "stem": [8, 16, 24], "blocks": 1})
+    module = build("discriminator", model).module
+    plain = {"image_size": 32, "sizes": dict(model.sizes), "kind": "compact"}
+    header = {"kind": "compact", "stage": "discriminator", "model": plain}
+    write_weights(tmp_path / "d.safetensors", module.state_dict(), header)
+    trainee, found = load_trainee(tmp_path / "d.safetensors", "discriminator")
+    assert found == model
+    assert all(torch.equal(value, module.state_dict()[k]) for k, value in trainee.module.state_dict().items())
+    with pytest.raises(CheckpointError, match="must hold a generator"):
+        load_trainee(tmp_path / "d.safetensors", "generator")
+    write_weights(tmp_path / "d.safetensors", {"x": torch.zeros(1)}, {"stage": "discriminator"})
+    with pytest.raises(CheckpointError, match="damaged header"):
+        load_trainee(tmp_path / "d.safetensors", "discriminator")
+
+
+def test_text_is_written_whole(tmp_path):
+    write_text(tmp_path / "a.json", json.dumps([1]))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

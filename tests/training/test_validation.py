@@ -1,0 +1,85 @@
+import pytest
+
+torch = pytest.importorskip("torch")
+accelerate = pytest.importorskip("accelerate")
+
+from ivm.errors import DataError  # noqa: E402
+from ivm.training.recipe import assemble  # noqa: E402
+from ivm.training.validation import SCORE, Validation  # noqa: E402
+
+
+@pytest.fixture
+def accelerator():
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state()
+    return accelerate.Accelerator(mixed_precision="no")
+
+
+def keep(folder):
+    return f"data.validation=['{folder}']"
+
+
+def test_perfect_answers_have_perfect_figures(configure, stores, accelerator):
+    config = configure("generator", keep(stores["val"]))
+    trainee = assemble(config)[0]
+    validation = Validation(config, trainee, accelerator)
+    collate = trainee.collate
+
+    class Right(torch.nn.Module):
+        def forward(self, *inputs):
+            return self.answer
+
+    model = Right()
+
+    def note(views):  # the model is told the answers
+        batch = collate(views)
+        model.answer = (batch.targets * 40 - 20, batch.found.float() * 40 - 20)
+        return batch
+
+    import dataclasses
+
+    validation.trainee = dataclasses.replace(trainee, collate=note)
+    figures = validation(model)
+    assert figures["giou"] == figures["pointing"] == figures["found"] == 1.0
+
+    class Wrong(torch.nn.Module):
+        def forward(self, *inputs):
+            return -model.answer[0], -model.answer[1]
+
+    figures = validation(Wrong())
+    assert figures["giou"] < 0.02
+    assert figures["pointing"] == figures["found"] == 0.0
+
+
+def test_figures_are_the_same_each_time_and_the_mode_is_restored(configure, stores, accelerator):
+    config = configure("generator", keep(stores["val"]), "data.validation_samples=10")
+    trainee = assemble(config)[0]
+    validation = Validation(config, trainee, accelerator)
+    assert len(validation.places) == 10
+    module = trainee.module.train()
+    state = torch.random.get_rng_state()
+    assert validation(module) == validation(module)
+    assert module.training
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert set(SCORE.values()) == {"giou", "auroc"}
+
+
+def test_a_discriminator_is_measured_on_both_kinds(configure, stores, accelerator):
+    config = configure("discriminator", keep(stores["val"]))
+    trainee = assemble(config)[0]
+    figures = Validation(config, trainee, accelerator)(trainee.module)
+    assert 0 <= figures["auroc"] <= 1
+    assert set(figures) == {"loss", "auroc", "human", "machine"}
+    with pytest.raises(DataError, match="must hold human and machine annotations, but holds human alone"):
+        Validation(configure("discriminator", keep(stores["human"])), trainee, accelerator)
+
+
+def test_a_shard_that_is_gone_is_told(configure, stores, accelerator):
+    config = configure("generator", keep(stores["val"]))
+    trainee = assemble(config)[0]
+    validation = Validation(config, trainee, accelerator)
+    for tar in stores["val"].glob("*.tar"):
+        tar.unlink()
+    with pytest.raises(DataError, match="cannot read"):
+        validation(trainee.module)
