@@ -140,7 +140,7 @@ def score(
     with _progress() as progress:
         count = score_store(weights, store, output, device, batch_size, progress)
     picture = histogram or output.with_suffix(".png")
-    draw_scores((row for _, row in read_lines(output)), picture)
+    draw_scores((row for _, row in read_lines(output) if isinstance(row, dict)), picture)
     typer.echo(f"{output}: {count:,} samples; {picture}")
 
 

@@ -115,7 +115,7 @@ class Feed(NamedTuple):
             warnings.filterwarnings("ignore", "This DataLoader will create")
             loader: DataLoader[Any] = DataLoader(
                 _Views(self.folders, view),
-                batch_sampler=_Sampler(batches),  # type: ignore[arg-type]
+                batch_sampler=_Sampler(batches),
                 collate_fn=_Collate(collate),
                 num_workers=workers,
                 prefetch_factor=4 if workers else None,
@@ -203,9 +203,10 @@ class Viewer:
 
     def __init__(self, size: int, augment: Augmentation | None, seed: int = 0) -> None:
         self.size, self.seed = size, seed
-        self.augment = augment and Augment(
-            size=size, scale=(augment.crop, 1.0), flip=augment.flip, colour=augment.colour
-        )
+        self.augment: Augment | None = None
+        if augment is not None:
+            scale, flip = (augment.crop, 1.0), augment.flip
+            self.augment = Augment(size=size, scale=scale, flip=flip, colour=augment.colour)
 
     def __call__(self, sample: Sample, place: Place) -> View:
         if sample.heatmap is None:

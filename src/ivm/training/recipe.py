@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -51,10 +51,10 @@ class Outcome:
 class _Pair:
     """Collates for the model and, where it is asked for weights, for the discriminator."""
 
-    model: Callable[[list[View]], TrainingBatch]
-    discriminator: Callable[[list[View]], TrainingBatch] | None
+    model: Callable[[Sequence[View]], TrainingBatch]
+    discriminator: Callable[[Sequence[View]], TrainingBatch] | None
 
-    def __call__(self, views: list[View]) -> tuple[TrainingBatch, TrainingBatch | None]:
+    def __call__(self, views: Sequence[View]) -> tuple[TrainingBatch, TrainingBatch | None]:
         return self.model(views), self.discriminator(views) if self.discriminator else None
 
 
@@ -142,7 +142,7 @@ def train(config: TrainConfig, say: Callable[[str], object] = print) -> Outcome:
         with average.shown():
             if validation is not None:
                 figures = validation(model)
-            score = figures and figures[SCORE[config.stage]]
+            score = None if figures is None else figures[SCORE[config.stage]]
             state = accelerator.get_state_dict(model) if _sharded(accelerator) else None
             kept = _plain(state, names) if state else plain_weights(accelerator.unwrap_model(model), names)
             kept = {name: value.detach().clone() for name, value in kept.items()}
@@ -350,7 +350,7 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
         asked.append(number)
         signal.signal(number, before[number])
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
         before[number] = signal.signal(number, note)
     try:
         yield lambda: bool(asked)
