@@ -1,8 +1,9 @@
-"""Turn trained weights into the folder that ships: calibrate on validation photos, export, quantise.
+"""Turn trained weights into the folder that ships: `ivm export`, then thresholds from validation photos.
 
     python runs/export_compact.py OUT/average-800.safetensors --image-size 192
 
-writes src/ivm/weights/compact/ (ONNX, int8) and runs/weights/compact.safetensors (float16, to go on from).
+writes src/ivm/weights/compact/ (ONNX, int8) and runs/weights/compact.safetensors (float16, to go on from, or
+for `ivm export`). Weights with a header, as `ivm train` writes them, know their image size themselves.
 The mask threshold is the one of best gIoU, the found threshold the one of best balanced accuracy, both on
 the validation split; test photos are not looked at.
 """
@@ -14,19 +15,22 @@ import json
 import shutil
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
 import numpy as np
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ivm.data.grammar import instructions_for, name_instructions
 from ivm.data.materials import nouns_looked_for
 from ivm.data.packs import data_folder, read_pack
 from ivm.data.photo_scenes import photo_scene
-from ivm.models.compact import CompactConfig, CompactModel, build_tokenizer, minilm_text_encoder
-from ivm.models.export import export_compact
+from ivm.models.compact import CompactConfig
 from ivm.models.onnx import CompactRuntime
+from ivm.training.checkpoints import read_header, weights_file, write_weights
+from ivm.training.config import Model
+from ivm.training.recipe import export
 
 PACKS = ("voc", "coco", "clothing")
 
@@ -85,14 +89,17 @@ def main() -> None:
     root = data_folder()
     if root is None:
         sys.exit("set IVM_DATA: the thresholds are calibrated on validation photos of its packs")
-    state = load_file(arguments.weights)
-
-    config = CompactConfig(image_size=arguments.image_size)
-    model = CompactModel(config, minilm_text_encoder(config))
-    model.load_state_dict({key: value.float() for key, value in state.items()})
+    file = weights_file(arguments.weights)
+    state = load_file(file)
+    header = read_header(file) or {
+        "kind": "compact",
+        "stage": "generator",
+        "model": asdict(Model(image_size=arguments.image_size)),
+    }
     with tempfile.TemporaryDirectory() as scratch:
-        made = Path(scratch)
-        export_compact(model, build_tokenizer(config), made)
+        halves, made = Path(scratch) / "compact.safetensors", Path(scratch) / "model"
+        write_weights(halves, {key: value.half() for key, value in state.items()}, header)
+        export(halves, made)
         threshold, found = calibrate(CompactRuntime(made, device="cpu"), root)
         content = json.loads((made / "config.json").read_text(encoding="utf-8"))
         content |= {"threshold": threshold, "found_threshold": found}
@@ -100,8 +107,8 @@ def main() -> None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         for file in made.iterdir():
             shutil.copy(file, arguments.out / file.name)
-    arguments.keep.parent.mkdir(parents=True, exist_ok=True)
-    save_file({key: value.half() for key, value in state.items()}, arguments.keep)
+        arguments.keep.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(halves, arguments.keep)
     total = sum(file.stat().st_size for file in arguments.out.iterdir())
     print(f"{arguments.out}: {total / 1e6:.1f} MB")
 
