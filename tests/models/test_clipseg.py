@@ -36,6 +36,19 @@ def test_logits_are_those_of_transformers_own_processor_and_model(clipseg_folder
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-theirs.max(axis=(1, 2)))), atol=1e-5)
 
 
+def test_the_published_image_processor_is_of_an_older_form(clipseg_folder: Path, broken) -> None:
+    import json
+
+    copy = broken(clipseg_folder)
+    content = {
+        "feature_extractor_type": "ViTFeatureExtractor", "do_normalize": True, "do_resize": True,
+        "resample": 2, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "size": 64,
+    }  # fmt: skip
+    (copy / "preprocessor_config.json").write_text(json.dumps(content))
+    old, new = (ivm.load(folder, device="cpu")(IMAGE, "cup").values for folder in (copy, clipseg_folder))
+    np.testing.assert_array_equal(old, new)
+
+
 def test_what_nothing_lights_up_for_is_not_found(clipseg_folder: Path) -> None:
     masker = ivm.load(clipseg_folder, device="cpu")
     assert masker(IMAGE, "cup").found

@@ -105,6 +105,37 @@ def test_sam_2_may_lie_elsewhere(grounded_sam_folder: Path, broken, monkeypatch:
     assert asked == [("facebook/sam2.1-hiera-small", "main")]
 
 
+def test_the_published_segmenter_comes_with_its_video_model(
+    grounded_sam_folder: Path, tmp_path: Path
+) -> None:
+    from transformers import Sam2Model, Sam2VideoConfig, Sam2VideoModel
+
+    image_model = Sam2Model.from_pretrained(grounded_sam_folder / "sam2")
+    parts = {
+        name: image_model.config.to_dict()[name]
+        for name in ("vision_config", "prompt_encoder_config", "mask_decoder_config")
+    }
+    small = dict.fromkeys(
+        (
+            "memory_attention_hidden_size memory_attention_feed_forward_hidden_size "
+            "memory_encoder_hidden_size mask_downsampler_embed_dim memory_fuser_embed_dim memory_fuser_intermediate_dim"
+        ).split(),
+        32,
+    )
+    one = dict.fromkeys(
+        "memory_attention_num_layers memory_attention_num_attention_heads memory_fuser_num_layers".split(), 1
+    )
+    config = Sam2VideoConfig(**parts, image_size=64, memory_encoder_output_channels=16, **small, **one)
+    video = Sam2VideoModel(config)
+    assert video.load_state_dict(image_model.state_dict(), strict=False).unexpected_keys == []
+    video.save_pretrained(tmp_path)
+    heatmaps = [
+        ivm.load(grounded_sam_folder, device="cpu", segmenter=folder)(IMAGE, "cup").values
+        for folder in (None, tmp_path)
+    ]
+    np.testing.assert_array_equal(*heatmaps)
+
+
 def test_a_segmenter_that_is_none(grounded_sam_folder: Path, clipseg_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="segmenter must be the folder of a SAM 2 model"):
         ivm.load(grounded_sam_folder, device="cpu", segmenter=tmp_path)

@@ -96,6 +96,20 @@ def test_an_image_is_encoded_once_for_many_instructions(folder: Path, images: li
     np.testing.assert_allclose(again[1].values, many[19].values, atol=2e-5)
 
 
+def test_many_instructions_are_never_decoded_at_once(folder: Path, images: list[np.ndarray]) -> None:
+    masker = ivm.load(folder, device="cpu")
+    texts: list[int] = []
+    backend = masker.backend
+    model = backend._detector if hasattr(backend, "_detector") else backend._model
+    original = model.forward
+    if hasattr(model, "clip"):
+        model.decoder.register_forward_pre_hook(lambda _, given: texts.append(len(given[1])))
+    else:
+        model.forward = lambda **given: texts.append(len(given["input_ids"])) or original(**given)
+    masker.batch([images[0]], [f"cup {i}" for i in range(21)], batch_size=8)
+    assert texts == [8, 8, 5]
+
+
 def test_features_do_not_hold_their_batch(folder: Path, images: list[np.ndarray]) -> None:
     def held(value: object) -> int:
         if isinstance(value, torch.Tensor):

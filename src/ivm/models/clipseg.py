@@ -75,9 +75,8 @@ class ClipSeg:
         """
         import torch
 
-        side = self._model.config.vision_config.image_size
         if not features:
-            return np.zeros((0, side, side), np.float32), np.zeros(0, np.float32)
+            return np.zeros((0, 1, 1), np.float32), np.zeros(0, np.float32)
         distinct = {text: i for i, text in enumerate(dict.fromkeys(instructions))}
         tokens = {name: ids.to(self._run.device) for name, ids in self._tokenize(list(distinct)).items()}
         with self._run():
