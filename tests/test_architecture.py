@@ -41,7 +41,7 @@ TIERS = {
     "__init__": 8,  # only lends out the names of the others
 }
 # Files that one module was split into live in its room: part -> room.
-PARTS = {"blending": "render", "geometry": "render", "data_cli": "cli", "training_cli": "cli", "lmm_cli": "cli"}
+PARTS = {"blending": "render", "geometry": "render", "data_cli": "cli", "training_cli": "cli", "lmm_cli": "cli", "server_cli": "cli"}
 
 # What `pip install ivm` brings. Everything else third-party belongs to an extra and is imported inside the
 # function that needs it, through ivm.errors.require.
@@ -49,6 +49,8 @@ CORE = {"numpy", "PIL", "onnxruntime", "cv2", "pycocotools", "tokenizers", "type
 # Folders whose modules are torch code from the first line to the last may import it at their top ...
 TORCH = {"torch", "transformers", "safetensors", "peft", "accelerate"}
 TORCH_FOLDERS = {"models", "training", "robot"}
+# (and the server is FastAPI's from the first line to the last)
+SERVER = {"fastapi", "starlette", "pydantic", "httpx"}
 # ... but nothing that these modules reach at their top, because the core works without torch.
 CORE_MODULES = ["ivm", "ivm.cli", "ivm.masker", "ivm.render", "ivm.metrics", "ivm.images", "ivm.models.onnx"]
 
@@ -236,6 +238,8 @@ def test_optional_packages_are_imported_where_they_are_used(path: Path) -> None:
     allowed = set(sys.stdlib_module_names) | CORE | {"ivm"}
     if path.parent != SOURCE and room_of(name_of(path)) in TORCH_FOLDERS:
         allowed |= TORCH
+    if room_of(name_of(path)) == "server":
+        allowed |= SERVER
     faults = [
         f"{relative(path)}:{line}: {module} is not in the core: import it where it is used, by errors.require"
         for line, module in imports(parse(path), package_of(path), top_only=True)

@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from ivm.data_cli import data
 from ivm.errors import InstructionError, IVMError, OptionError
 from ivm.lmm_cli import ask
+from ivm.server_cli import serve
 from ivm.training_cli import export, score, train
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ app.add_typer(evaluate, name="eval", help="Measure how good heatmaps are.")
 app.add_typer(data, name="data")
 app.add_typer(train, name="train")
 app.command()(ask)
+app.command()(serve)
 app.command()(score)
 app.command()(export)
 

@@ -26,7 +26,7 @@ from ivm.render import Rendered, render
 from ivm.tiles import Tiles
 from ivm.types import Heatmap
 
-__all__ = ["LMM", "SHOW", "MaskedChat", "Reply", "Turn", "image_url", "messages_for"]
+__all__ = ["LMM", "SHOW", "MaskedChat", "Reply", "Turn", "check_address", "image_url", "messages_for"]
 
 SHOW: dict[str, str] = {
     "masked": "the masked picture alone, as in the paper",
@@ -86,18 +86,7 @@ class LMM:
     transport: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        address = urlsplit(self.base_url)
-        if address.scheme not in ("http", "https") or not address.hostname:
-            raise OptionError(
-                "base_url must be such as http://localhost:8000/v1, "
-                f"but got {_without_secrets(self.base_url)!r}"
-            )
-        if address.username or address.password:
-            raise OptionError("base_url must not hold a user or password: pass api_key")
-        if self.api_key and address.scheme == "http" and address.hostname not in _LOCAL:
-            raise OptionError(
-                f"api_key would travel unencrypted to {address.hostname}: base_url must begin with https"
-            )
+        check_address(self.base_url, self.api_key)
         if not self.model:
             raise OptionError("model must be the name of an LMM on the server, but is empty")
         if self.timeout <= 0 or self.retries < 0:
@@ -345,6 +334,25 @@ def image_url(image: np.ndarray, longest: int | None = None, quality: int = 90) 
     return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode('ascii')}"
 
 
+def check_address(base_url: str, api_key: str | None) -> None:
+    """Whether an LMM server may be asked at this address with this key.
+
+    Raises:
+        OptionError: it is no http address, holds a password, or the key would travel unencrypted.
+    """
+    address = urlsplit(base_url)
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise OptionError(
+            f"base_url must be such as http://localhost:8000/v1, but got {base_url.rpartition('@')[2]!r}"
+        )
+    if address.username or address.password:
+        raise OptionError("base_url must not hold a user or password: pass api_key")
+    if api_key and address.scheme == "http" and address.hostname not in _LOCAL:
+        raise OptionError(
+            f"api_key would travel unencrypted to {address.hostname}: base_url must begin with https"
+        )
+
+
 def _json(text: str, host: str) -> dict[str, Any]:
     try:
         content = json.loads(text)
@@ -364,7 +372,3 @@ def _reason(text: str) -> str:
         return str(error["message"] if isinstance(error, dict) else error)[:300]
     except (ValueError, KeyError, TypeError):
         return text.strip()[:300] or "no reason given"
-
-
-def _without_secrets(url: str) -> str:
-    return url.rpartition("@")[2] if "@" in url else url

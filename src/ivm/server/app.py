@@ -1,0 +1,157 @@
+"""The server: `create_app(masker, upstream)` is an ASGI application.
+
+    GET  /                     a page to try it
+    GET  /health               what is served
+    POST /v1/mask              a picture and instructions -> masked pictures
+    POST /v1/chat/completions  OpenAI-compatible: pictures are masked by the question, then passed on
+    GET  /v1/models            the upstream's models
+
+Errors come in OpenAI's form, {"error": {"message", "type"}}, with status 400, 401, 413 or 502.
+"""
+
+from __future__ import annotations
+
+import hmac
+from importlib.resources import files
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from ivm.errors import InputError, IVMError, LMMError
+from ivm.lmm import image_url
+from ivm.masker import Masker
+from ivm.render import MODES
+from ivm.server.pictures import Darkroom, decode_picture, facts
+from ivm.server.proxy import Masking, Upstream, chat_completions, models
+from ivm.tiles import parse_tiles
+
+__all__ = ["MaskRequest", "create_app"]
+
+
+class MaskRequest(BaseModel):
+    """Body of POST /v1/mask."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image: str = Field(description='a data URL: "data:image/jpeg;base64,..."')
+    instruction: str | list[str] = Field(description="one, or several about the same picture")
+    mode: str = Field("overlay", description="deployment mode: " + ", ".join(MODES))
+    options: dict[str, Any] = Field({}, description="further options of ivm.render, such as threshold")
+    tiles: str | None = Field(None, description="as in ivm mask: auto, a number, or rows x columns")
+    picture: bool = Field(True, description="send the masked picture as a data URL")
+    rle: bool = Field(False, description="send the mask in COCO's compressed run-length encoding")
+
+
+def create_app(
+    masker: Masker,
+    upstream: Upstream | None = None,
+    masking: Masking | None = None,
+    *,
+    token: str | None = None,
+    hosts: tuple[str, ...] = (),
+    largest: int = 64 * 2**20,
+) -> FastAPI:
+    """The server as an ASGI application.
+
+    Args:
+        masker: finds what matters.
+        upstream: the LMM server that chat completions are passed on to; None: there is no proxy.
+        masking: how chat pictures are masked where a request does not say; None: the defaults.
+        token: clients of /v1 must send it as a bearer token; None: anybody may ask.
+        hosts: names by which the server may be addressed, which keeps foreign web pages from reaching it
+            under a name of their own (DNS rebinding); empty: any.
+        largest: bytes of the largest request.
+    """
+    app = FastAPI(
+        title="ivm", description="Instruction-guided visual masking", docs_url="/docs", redoc_url=None
+    )
+    room = Darkroom(masker)
+    if hosts:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+
+    @app.middleware("http")
+    async def guard(request: Request, call_next: Any) -> Any:
+        if request.url.path.startswith("/v1/"):
+            given = request.headers.get("authorization", "").removeprefix("Bearer ")
+            if token and not hmac.compare_digest(given.encode(), token.encode()):
+                return _refusal(401, "this server asks for its token as a bearer token", "unauthorised")
+            if request.method == "POST":
+                # A form of a foreign page cannot send this type, so that no other site asks in a user's name.
+                if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
+                    return _refusal(400, "the content type must be application/json", "invalid_request")
+                length = request.headers.get("content-length", "")
+                if not length.isdigit() or int(length) > largest:
+                    told = f"{int(length)} bytes" if length.isdigit() else "no content-length"
+                    return _refusal(
+                        413, f"a request must have at most {largest} bytes, but has {told}", "too_large"
+                    )
+        return await call_next(request)
+
+    @app.exception_handler(IVMError)
+    async def failed(request: Request, error: IVMError) -> JSONResponse:
+        if isinstance(error, LMMError):
+            return _refusal(502, str(error), "upstream")
+        return _refusal(400 if isinstance(error, InputError) else 500, str(error), type(error).__name__)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        told = "; ".join(f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors())
+        return _refusal(400, told, "invalid_request")
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def page() -> str:
+        return files("ivm").joinpath("assets", "server", "page.html").read_text(encoding="utf-8")
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        """What is served."""
+        return {
+            "status": "ok",
+            "model": masker.name,
+            "modes": list(MODES),
+            "upstream": upstream.base_url if upstream else None,
+        }
+
+    @app.post("/v1/mask")
+    async def mask(body: MaskRequest) -> dict[str, Any]:
+        """Mask one picture by one or several instructions."""
+        return await run_in_threadpool(_mask, room, body)
+
+    @app.post("/v1/chat/completions")
+    async def chat(request: Request) -> Any:
+        """OpenAI's chat completions: every picture is masked by the latest question, all is passed on."""
+        return await chat_completions(request, room, upstream, masking or Masking(), pass_key=token is None)
+
+    @app.get("/v1/models")
+    async def known() -> Any:
+        """The models of the upstream."""
+        return await models(upstream)
+
+    return app
+
+
+def _mask(room: Darkroom, body: MaskRequest) -> dict[str, Any]:
+    content = decode_picture(body.image)
+    asked = [body.instruction] if isinstance(body.instruction, str) else body.instruction
+    if not asked:
+        raise InputError("there must be at least one instruction")
+    tiles, results = parse_tiles(body.tiles), []
+    for instruction in asked:
+        heatmap, rendered = room.look(content, instruction, body.mode, body.options, tiles)
+        threshold = body.options.get("threshold")
+        result = facts(heatmap, rendered, threshold)
+        if body.picture:
+            result["picture"] = image_url(rendered.image)
+        if body.rle:
+            result["rle"] = heatmap.to_rle(threshold)
+        results.append(result)
+    return {"model": room.masker.name, "mode": body.mode, "results": results}
+
+
+def _refusal(status: int, message: str, kind: str) -> JSONResponse:
+    return JSONResponse({"error": {"message": message, "type": kind}}, status_code=status)

@@ -1,0 +1,243 @@
+"""The OpenAI-compatible proxy: chat completions pass through, their pictures masked by the question.
+
+Any program that speaks to an LMM through the OpenAI API gains masking by another base URL. Every picture of
+the conversation is masked by the text of the latest user message, so that a follow-up question is answered
+from a picture masked for it. A field "ivm" of the request may set mode, show, instruction, tiles and options;
+it is taken out before the request goes on. The answer tells in its field "ivm" (not in streams) and in the
+header x-ivm-found what was found.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import httpx
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from ivm.errors import InputError, LMMError, OptionError
+from ivm.lmm import SHOW, image_url
+from ivm.render import MODES
+from ivm.server.pictures import Darkroom, decode_picture, facts
+from ivm.tiles import parse_tiles
+
+__all__ = ["Masking", "Upstream", "chat_completions", "mask_messages", "models"]
+
+_PASSED = {"content-type", "retry-after", "x-request-id"}  # headers of the upstream's answer that go on
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The LMM server behind the proxy.
+
+    Attributes:
+        base_url: up to and with the version: "http://localhost:8000/v1".
+        api_key: sent instead of what the client sends; None: the client's own key goes on.
+        timeout: seconds for a connection, and between two pieces of an answer.
+        transport: an httpx transport; None for the network.
+    """
+
+    base_url: str
+    api_key: str | None = field(default=None, repr=False)
+    timeout: float = 120.0
+    transport: Any = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Masking:
+    """How the pictures of a chat are masked.
+
+    Attributes:
+        mode: deployment mode.
+        show: "masked", "both" or "whole", see `ivm.lmm.SHOW`.
+        instruction: what to mask by; None: the text of the latest user message.
+        tiles: as in `ivm mask`.
+        longest: pictures are scaled down to so many pixels along the longer side.
+        options: further options of `ivm.render`.
+    """
+
+    mode: str = "overlay+crop"
+    show: str = "masked"
+    instruction: str | None = None
+    tiles: str | None = None
+    longest: int = 1024
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise OptionError(f"mode must be one of {', '.join(MODES)}, but got {self.mode!r}")
+        if self.show not in SHOW:
+            raise OptionError(f"show must be one of {', '.join(SHOW)}, but got {self.show!r}")
+        if not isinstance(self.longest, int) or self.longest < 28:
+            raise OptionError(f"longest must be a whole number of at least 28, but got {self.longest!r}")
+
+
+def mask_messages(
+    room: Darkroom, messages: list[Any], masking: Masking
+) -> tuple[list[Any], list[dict[str, Any]]]:
+    """A copy of the messages with masked pictures, and what was found in each picture.
+
+    Raises:
+        InputError: a message or a picture has another form than OpenAI's.
+    """
+    if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
+        raise InputError("messages must be a list of objects")
+    instruction = masking.instruction or _latest_text(messages)
+    masked, found = [], []
+    for message in messages:
+        content = message.get("content")
+        if not isinstance(content, list):
+            masked.append(message)
+            continue
+        parts: list[Any] = []
+        for part in content:
+            if not isinstance(part, dict) or part.get("type") != "image_url":
+                parts.append(part)
+                continue
+            given = part.get("image_url")
+            url = given.get("url") if isinstance(given, dict) else given
+            if not isinstance(url, str):
+                raise InputError("an image_url must hold a url")
+            if not instruction:
+                raise InputError("a picture came without a question: there must be text in a user message")
+            heatmap, rendered = room.look(
+                decode_picture(url), instruction, masking.mode, masking.options, parse_tiles(masking.tiles)
+            )
+            found.append(facts(heatmap, rendered, masking.options.get("threshold")))
+            if masking.show != "masked":
+                parts.append(part)
+            if masking.show == "masked" or (masking.show == "both" and not rendered.kept_whole):
+                detail = {"detail": given["detail"]} if isinstance(given, dict) and "detail" in given else {}
+                shown = image_url(rendered.image, masking.longest)
+                parts.append({"type": "image_url", "image_url": {"url": shown, **detail}})
+        masked.append({**message, "content": parts})
+    return masked, found
+
+
+def _latest_text(messages: list[Any]) -> str:
+    for message in reversed(messages):
+        if message.get("role") != "user":
+            continue
+        content = message.get("content")
+        texts = [content] if isinstance(content, str) else []
+        if isinstance(content, list):
+            texts = [
+                str(p.get("text", "")) for p in content if isinstance(p, dict) and p.get("type") == "text"
+            ]
+        if "".join(texts).strip():
+            return "\n".join(texts).strip()
+    return ""
+
+
+async def chat_completions(
+    request: Request, room: Darkroom, upstream: Upstream | None, masking: Masking, pass_key: bool = True
+) -> Response:
+    """Mask the pictures of a request, pass it on, and pass the answer back, as a stream if it is one.
+
+    Args:
+        request: the client's.
+        room: masks.
+        upstream: where it goes.
+        masking: how, where the request does not say.
+        pass_key: whether the client's authorisation is for the upstream, and not for this server.
+
+    Raises:
+        InputError: the request cannot be used, or there is no upstream.
+        LMMError: the upstream does not answer.
+    """
+    upstream = _there(upstream)
+    try:
+        body = json.loads(await request.body())
+    except ValueError as error:
+        raise InputError(f"the body must be JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise InputError("the body must be a JSON object")
+    masking = _asked(masking, body.pop("ivm", None))
+    messages, found = await run_in_threadpool(mask_messages, room, body.get("messages") or [], masking)
+    body["messages"] = messages
+
+    client = _client(upstream, request.headers.get("authorization") if pass_key else None)
+    try:
+        url = f"{upstream.base_url.rstrip('/')}/chat/completions"
+        answer = await client.send(client.build_request("POST", url, json=body), stream=True)
+    except httpx.TransportError as error:
+        await client.aclose()
+        raise LMMError(
+            f"{upstream.base_url} does not answer ({type(error).__name__}): is it running?"
+        ) from error
+    headers = {name: value for name, value in answer.headers.items() if name.lower() in _PASSED}
+    headers["x-ivm-found"] = ",".join(str(one["found"]).lower() for one in found)
+    if answer.headers.get("content-type", "").startswith("text/event-stream"):
+        return StreamingResponse(_passed_on(answer, client), status_code=answer.status_code, headers=headers)
+    try:
+        content = await answer.aread()
+    except httpx.TransportError as error:
+        raise LMMError(f"{upstream.base_url} broke off its answer ({type(error).__name__})") from error
+    finally:
+        await answer.aclose()
+        await client.aclose()
+    try:
+        told = json.loads(content)
+    except ValueError:
+        return Response(content, status_code=answer.status_code, headers=headers)
+    if isinstance(told, dict) and answer.status_code == 200:
+        told["ivm"] = found
+    headers.pop("content-type", None)
+    return JSONResponse(told, status_code=answer.status_code, headers=headers)
+
+
+async def models(upstream: Upstream | None) -> Response:
+    """The upstream's list of models."""
+    upstream = _there(upstream)
+    async with _client(upstream, None) as client:
+        try:
+            answer = await client.get(f"{upstream.base_url.rstrip('/')}/models")
+        except httpx.TransportError as error:
+            raise LMMError(
+                f"{upstream.base_url} does not answer ({type(error).__name__}): is it running?"
+            ) from error
+    kind = answer.headers.get("content-type", "application/json")
+    return Response(answer.content, status_code=answer.status_code, media_type=kind)
+
+
+async def _passed_on(answer: httpx.Response, client: httpx.AsyncClient) -> AsyncIterator[bytes]:
+    try:
+        async for piece in answer.aiter_bytes():
+            yield piece
+    except httpx.TransportError as error:  # the status is sent already: tell in the stream, as OpenAI does
+        told = {
+            "error": {"message": f"the LMM broke off its answer ({type(error).__name__})", "type": "upstream"}
+        }
+        yield f"data: {json.dumps(told)}\n\n".encode()
+    finally:
+        await answer.aclose()
+        await client.aclose()
+
+
+def _there(upstream: Upstream | None) -> Upstream:
+    if upstream is None:
+        raise InputError("this server has no LMM behind it: start it with --upstream URL")
+    return upstream
+
+
+def _client(upstream: Upstream, given: str | None) -> httpx.AsyncClient:
+    authorisation = f"Bearer {upstream.api_key}" if upstream.api_key else given
+    headers = {"authorization": authorisation} if authorisation else {}
+    return httpx.AsyncClient(
+        timeout=upstream.timeout, transport=upstream.transport, headers=headers, follow_redirects=False
+    )
+
+
+def _asked(masking: Masking, given: Any) -> Masking:
+    """The server's masking with what a request changes."""
+    if given is None:
+        return masking
+    names = [one.name for one in fields(Masking)]
+    if not isinstance(given, dict) or set(given) - set(names):
+        raise OptionError(f'"ivm" must be an object with {", ".join(names)}, but got {given!r}')
+    options = {**masking.options, **(given.get("options") or {})}
+    return replace(masking, **{**given, "options": options})
