@@ -118,7 +118,8 @@ def test_the_published_segmenter_comes_with_its_video_model(
     small = dict.fromkeys(
         (
             "memory_attention_hidden_size memory_attention_feed_forward_hidden_size "
-            "memory_encoder_hidden_size mask_downsampler_embed_dim memory_fuser_embed_dim memory_fuser_intermediate_dim"
+            "memory_encoder_hidden_size mask_downsampler_embed_dim memory_fuser_embed_dim "
+            "memory_fuser_intermediate_dim"
         ).split(),
         32,
     )
