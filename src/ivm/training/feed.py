@@ -24,9 +24,12 @@ from ivm.data.transforms import Augment, resize
 from ivm.errors import DataError, IVMError, OptionError
 from ivm.training.config import Augmentation, Data
 from ivm.training.trainee import View
-from ivm.types import DEFAULT_THRESHOLD, Sample
+from ivm.types import Sample
 
 __all__ = ["Failure", "Feed", "Place", "Viewer", "open_feed", "validation_places"]
+
+
+_ANY = 0.1  # a target is there if a pixel is so relevant: a small one is diluted where a JPEG is read small
 
 
 class Place(NamedTuple):
@@ -106,7 +109,7 @@ class Feed(NamedTuple):
         self,
         batches: Iterator[list[Place]] | Sequence[list[Place]],
         collate: Callable[[Sequence[View]], Any],
-        view: Callable[[Sample, Place], View],
+        view: Viewer,
         workers: int,
         pin: bool = False,
     ) -> Iterator[Any]:
@@ -203,15 +206,17 @@ class Viewer:
 
     def __init__(self, size: int, augment: Augmentation | None, seed: int = 0) -> None:
         self.size, self.seed = size, seed
+        self.least = size  # pictures may be decoded smaller, but never have to be enlarged
         self.augment: Augment | None = None
         if augment is not None:
             scale, flip = (augment.crop, 1.0), augment.flip
+            self.least = round(size / augment.crop**0.5 * 1.12)  # a crop is also narrower by so much
             self.augment = Augment(size=size, scale=scale, flip=flip, colour=augment.colour)
 
     def __call__(self, sample: Sample, place: Place) -> View:
         if sample.heatmap is None:
             raise DataError(f"sample {sample.uuid} has no heatmap: annotate it, or leave it out of the store")
-        found = bool(sample.heatmap.max() > DEFAULT_THRESHOLD)
+        found = bool(sample.heatmap.max() > _ANY)
         if self.augment is None:
             return View(resize(sample, (self.size, self.size)), sample.instructions[0], found)
         seed = (self.seed, *place)
@@ -221,14 +226,14 @@ class Viewer:
 
 
 class _Views(Dataset[View | Failure]):
-    def __init__(self, folders: Sequence[str], view: Callable[[Sample, Place], View]) -> None:
+    def __init__(self, folders: Sequence[str], view: Viewer) -> None:
         self.folders, self.view = folders, view
         self._sets: dict[int, ShardSet] = {}  # opened where they are read
 
     def __getitem__(self, place: Place) -> View | Failure:
         try:
             if place.store not in self._sets:
-                self._sets[place.store] = ShardSet(self.folders[place.store])
+                self._sets[place.store] = ShardSet(self.folders[place.store], self.view.least)
             return self.view(self._sets[place.store].get(place.shard, place.number), place)
         except IVMError as error:
             return Failure(error)

@@ -20,12 +20,12 @@ import numpy as np
 import torch
 
 from ivm.data.clean import identity
-from ivm.data.stream import ShardSet
-from ivm.data.transforms import resize
+from ivm.data.stream import ShardReader, ShardSet
 from ivm.errors import DataError, OutputError, require
 from ivm.training.checkpoints import load_trainee, weights_file
-from ivm.training.trainee import Trainee, View
-from ivm.types import DEFAULT_THRESHOLD, Sample
+from ivm.training.feed import Place, Viewer
+from ivm.training.trainee import Trainee
+from ivm.types import Sample
 
 __all__ = ["draw_scores", "score_store"]
 
@@ -59,13 +59,14 @@ def score_store(
         DataError: the store is unfinished or damaged, or a sample has no heatmap.
         OutputError: the file cannot be written.
     """
-    output, samples = Path(output), ShardSet(store)
+    output = Path(output)
     file = weights_file(weights)
     # What decides the scores; a part with another first line belongs to another job.
-    begin = {"weights": _digest(file), "store": identity(samples.reader)}
+    begin = {"weights": _digest(file), "store": identity(ShardReader(store))}
     part = output.with_name(f".{output.name}.part")
     done = _done(part, begin)
     trainee, model = load_trainee(file, "discriminator")
+    samples = ShardSet(store, model.image_size)
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     for module in (trainee.module, *trainee.hidden):
         module.to(chosen).eval()
@@ -96,14 +97,12 @@ def _scores(
     trainee: Trainee, size: int, samples: Sequence[Sample], device: str, batch_size: int
 ) -> list[float]:
     """Mean D of each sample over its instructions."""
+    viewer = Viewer(size, None)
     views, owners = [], []
     for number, sample in enumerate(samples):
-        if sample.heatmap is None:
-            raise DataError(f"sample {sample.uuid} has no heatmap: there is nothing to score")
-        small = resize(sample, (size, size))
-        found = bool(sample.heatmap.max() > DEFAULT_THRESHOLD)
+        view = viewer(sample, Place(0, 0, number, 0))
         for text in sample.instructions:
-            views.append(View(small, text, found))
+            views.append(view._replace(instruction=text))
             owners.append(number)
     values = []
     with torch.inference_mode():
@@ -178,7 +177,7 @@ def draw_scores(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str])
         label = f"{source}, {kind}: {len(scores):,} samples, mean {np.mean(scores):.2f}"
         axis.set_title(label, loc="left", fontsize=9)
         axis.set_ylim(0, max(shares) * 1.12)
-        axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value * 100:g}%")
         axis.tick_params(labelsize=8)
         axis.locator_params(axis="y", nbins=3)
         axis.spines[["top", "right"]].set_visible(False)
