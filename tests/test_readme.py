@@ -129,6 +129,7 @@ def lay_out(folder: Path) -> None:
         shutil.copy(picture, folder / "photos" / picture.name)
     shutil.copy(ASSETS / "coffee.jpg", folder / "photo.jpg")
     (folder / "runs").mkdir()
+    (folder / "runs" / "weights").symlink_to(ROOT / "runs" / "weights")
     for spec in (ROOT / "runs").glob("*.toml"):
         shutil.copy(spec, folder / "runs" / spec.name)
 

@@ -82,12 +82,15 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(judged):
 
 
 def test_stopped_by_a_signal_it_saves_and_goes_on(configure):
-    whole, parts = configure(folder="whole"), configure(folder="parts")
+    """Ctrl-C in a terminal reaches the workers, too."""
+    psutil = pytest.importorskip("psutil")
+    whole, parts = configure(folder="whole"), configure("generator", "data.workers=2", folder="parts")
     train(whole, quiet)
 
     def interrupt(line):
         if line.startswith("step 2/"):
-            os.kill(os.getpid(), signal.SIGINT)
+            for process in (*psutil.Process().children(), psutil.Process()):
+                process.send_signal(signal.SIGINT)
 
     said = []
     outcome = train(parts, lambda line: (said.append(line), interrupt(line)))

@@ -9,6 +9,7 @@ the step, and each sample of a kind comes once an epoch of that kind.
 from __future__ import annotations
 
 import json
+import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
@@ -122,7 +123,7 @@ class Feed(NamedTuple):
                 collate_fn=_Collate(collate),
                 num_workers=workers,
                 prefetch_factor=4 if workers else None,
-                worker_init_fn=_one_thread,
+                worker_init_fn=_begin_worker,
                 pin_memory=pin,
                 generator=torch.Generator(),  # else making a loader draws from the generator of the run
             )
@@ -258,5 +259,8 @@ class _Collate:
         return self.collate(views)  # type: ignore[arg-type]
 
 
-def _one_thread(worker: int) -> None:
+def _begin_worker(worker: int) -> None:
     cv2.setNumThreads(1)
+    # Ctrl-C reaches every process of a terminal: the run decides when to stop, and needs them till then.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
