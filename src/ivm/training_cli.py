@@ -89,7 +89,7 @@ def options(
 def _train(stage: str, config: Path, option: list[str] | None, dry_run: bool) -> None:
     from ivm.errors import require
 
-    for module in ("torch", "accelerate", "safetensors", "transformers"):
+    for module in ("torch", "accelerate", "safetensors", "transformers", "onnxscript"):  # now, not at the end
         require(module, "train")
     from ivm.training.config_file import read_config
 

@@ -19,7 +19,7 @@ def test_the_plan_counts_what_is_trained_and_frozen(configure):
     assert f"trained   {trained:,} parameters" in plan
     assert f"frozen    {frozen:,} parameters" in plan
     assert "4 human and 4 machine annotations" in plan
-    assert "each human 1.3 times and machine 1.3 times" in plan
+    assert "each human one 1.3 times and machine one 1.3 times" in plan
     assert "weights   equal" in plan
     assert "without data.validation" in plan
 

@@ -64,7 +64,7 @@ def make_plan(config: TrainConfig) -> str:
     humans = round(optimise.batch_size * data.human_share)
     machines = optimise.batch_size - humans
     epochs = " and ".join(
-        f"{name} {optimise.steps * taken / size:.1f} times"
+        f"{name} one {optimise.steps * taken / size:,.1f} times"
         for name, taken, size in (("human", humans, human), ("machine", machines, machine))
         if taken
     )
@@ -80,7 +80,7 @@ def make_plan(config: TrainConfig) -> str:
         + (f" in {optimise.accumulate} parts" if optimise.accumulate > 1 else ""),
         f"rate      up to {optimise.learning_rate:g} in {optimise.warmup:,} steps, then {optimise.schedule}; "
         f"{optimise.precision}",
-        f"data      {human:,} human and {machine:,} machine annotations in {len(data.stores)} stores; "
+        f"data      {human:,} human and {machine:,} machine annotations; "
         f"each {epochs}",
     ]
     if config.stage == "generator":
