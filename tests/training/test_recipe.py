@@ -272,6 +272,21 @@ def test_warm_restart_and_checkpoints_of_another_architecture(configure):
         train(configure("generator", "optimise.steps=5", folder="base"), quiet)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.bin", "random_states_0.pkl"])
+def test_a_damaged_checkpoint_is_told_with_the_way_out(configure, name):
+    config = configure("generator", "optimise.steps=4")
+    train(config, quiet)
+    file = Path(config.folder, "step-000004", name)
+    file.write_bytes(file.read_bytes()[:100])
+    more = replace(config, optimise=replace(config.optimise, steps=8))
+    with pytest.raises(
+        TrainingError, match=r"cannot be gone on from.*give last\.safetensors of that run as init"
+    ):
+        train(more, quiet)
+    anew = replace(more, folder=config.folder + "-anew", init=f"{config.folder}/last.safetensors")
+    assert train(anew, quiet).finished
+
+
 def test_a_finished_run_says_so_again_without_a_step(configure):
     config = configure()
     train(config, quiet)

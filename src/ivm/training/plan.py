@@ -80,8 +80,7 @@ def make_plan(config: TrainConfig) -> str:
         + (f" in {optimise.accumulate} parts" if optimise.accumulate > 1 else ""),
         f"rate      up to {optimise.learning_rate:g} in {optimise.warmup:,} steps, then {optimise.schedule}; "
         f"{optimise.precision}",
-        f"data      {human:,} human and {machine:,} machine annotations; "
-        f"each {epochs}",
+        f"data      {human:,} human and {machine:,} machine annotations; each {epochs}",
     ]
     if config.stage == "generator":
         source = f", by {config.loss.discriminator}" if discriminator else ""

@@ -14,13 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from pickle import UnpicklingError
 from types import FrameType
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, ProjectConfiguration, send_to_device, set_seed
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ivm.errors import OptionError, TrainingError
@@ -300,12 +303,19 @@ def _write_state(accelerator: Accelerator, folder: Path, average: Average) -> No
         average.save(folder)
 
 
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, EOFError, UnpicklingError, SafetensorError)
+"""What reading a damaged checkpoint raises."""
+
+
 def _restore(accelerator: Accelerator, folder: Path, average: Average) -> None:
     try:
         loose = {} if _sharded(accelerator) else {"strict": False}  # what is frozen is not there
         accelerator.load_state(str(folder), **loose)
+        random = folder / f"random_states_{accelerator.process_index}.pkl"
+        if random.exists() and not is_zipfile(random):  # accelerate would pass over it
+            raise OSError(f"{random.name} is damaged")
         average.load(folder)
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+    except _DAMAGE as error:
         reason = str(error).partition("\n")[0]
         raise TrainingError(
             f"the checkpoint {folder} cannot be gone on from: {reason}; to start anew from the weights "

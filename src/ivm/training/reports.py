@@ -86,7 +86,7 @@ class Reporter:
         left = (self.config.optimise.steps - step) * self.config.optimise.batch_size / rate
         line = "  ".join(f"{name} {value:.4g}" for name, value in figures.items() if name != "rate")
         if self._bar is not None:
-            self._bar.update(self._task, completed=step, figures=f"{line}  {rate:.0f}/s")
+            self._bar.update(self._task, completed=step, figures=f"{line}  {rate:.0f} samples/s")
         elif self.main:
             self.say(
                 f"step {step}/{self.config.optimise.steps}  {line}  {rate:.1f} samples/s  "
