@@ -11,6 +11,8 @@ from PIL import Image
 
 from ivm.data.layout import (
     Encoding,
+    decode_heatmap,
+    decode_image,
     decode_sample,
     encode_sample,
     key_of,
@@ -20,7 +22,7 @@ from ivm.data.layout import (
     to_json,
     uuid_of,
 )
-from ivm.errors import DataError, OptionError
+from ivm.errors import DataError, ImageError, OptionError
 from ivm.images import read_image
 from ivm.types import Sample
 
@@ -128,6 +130,28 @@ def test_decoding_small_is_close_to_full_and_brings_the_heatmap_along():
     averaged = image.reshape(128, 2, 192, 2, 3).mean(axis=(1, 3))
     assert np.abs(small.image - averaged).mean() < 3
     assert decode_sample(members, least=257).image.shape == image.shape
+
+
+def test_jpeg_comes_back_as_the_picture_boundary_reads_it():
+    for file in (
+        file_of("JPEG", quality=80),
+        file_of("JPEG", IMAGE[:, :, 0]),
+        file_of("JPEG", progressive=True),
+    ):
+        assert (decode_image({"jpg": file}) == read_image(file)).all()
+    for broken in (file_of("JPEG")[:-300], b"\xff\xd8\xff\xd9", b"\xff\xd9"):
+        with pytest.raises(ImageError):
+            decode_image({"jpg": broken})
+    with pytest.raises(DataError, match="must have an image"):
+        decode_image({"json": b""})
+
+
+@pytest.mark.parametrize("annotation", ["mask", "heatmap"])
+def test_heatmaps_are_decoded_by_their_description(annotation):
+    members = encode_sample(sample(MASK if annotation == "mask" else HEATMAP))
+    decoded = decode_heatmap(members, annotation)
+    assert decoded.dtype == (bool if annotation == "mask" else np.float32)
+    assert decode_heatmap(members, None) is None
 
 
 @pytest.mark.parametrize(
