@@ -5,8 +5,6 @@ import json
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-
 COLOURS = {"red": (220, 30, 30), "green": (30, 170, 60), "blue": (40, 60, 220)}
 SIZES = {"dim": 32, "heads": 4, "stem": [8, 16, 24]}
 
@@ -63,6 +61,8 @@ def stores(tmp_path):
 @pytest.fixture
 def small_text(monkeypatch, tiny_tokenizer):
     """The compact architecture with an embedding table in place of MiniLM: no download, no seconds."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("accelerate")
     from ivm.training import compact
 
     class Table(torch.nn.Module):

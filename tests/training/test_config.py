@@ -2,6 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+pytest.importorskip("torch")  # what losses and weights there are is told by modules of torch
+
 from ivm.errors import OptionError
 from ivm.training.config import (
     ARCHITECTURES,
