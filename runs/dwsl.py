@@ -1,0 +1,279 @@
+"""Does weighting by a discriminator beat plain training on mixed labels? The experiment of docs/dwsl.md.
+
+    IVM_DATA=folder-of-packs python runs/dwsl.py run OUT [--size 64] [--pictures 38400] [--plan small|full]
+    python runs/dwsl.py report OUT
+
+A small set of human annotations, and a large one that weak annotators made of the same photos: correct
+masks, boxes, a colour-word expert, a saliency expert, an early checkpoint of the model itself, masks of
+another thing, and the whole picture, at the rates in MACHINE. A part of the human annotations are boxes, too,
+and a part of the machine's are right: style alone does not tell them apart. One run (method, seed, amount)
+appends one line to OUT/results.jsonl; what is there is not done again. Held out: the photos of the splits
+"val" and "test".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from dwsl_data import MACHINE, Labels, Photos, auc, iou, read_photos
+from ivm.data.packs import data_folder
+from ivm.metrics import clustered_interval
+from ivm.models.compact import CompactConfig, CompactModel
+from ivm.models.compact_discriminator import CompactDiscriminator, CompactDiscriminatorConfig
+from ivm.training.dwsl import discriminator_scores, discriminator_step, generator_step
+from ivm.training.loop import Batch, LoopConfig, learning_rate
+
+METHODS = {  # name -> (weights, loss of the discriminator)
+    "human only": ("human", None),
+    "machine only": ("machine", None),
+    "all equal": ("equal", None),
+    "DWSL": ("dwsl", "paper"),
+    "PU + odds": ("odds", "positive-unlabelled"),
+}
+BATCH = 64
+
+
+def plan(name: str) -> list[tuple[str, int, int]]:
+    """(method, seed, human photos), in the order of their worth."""
+    seeds = range(3)
+    main = [(method, seed, 400) for seed in seeds for method in METHODS]
+    if name == "small":
+        return main
+    return main + [(m, seed, n) for n in (100, 1600) for seed in seeds for m in ("all equal", "DWSL")]
+
+
+def batch_of(photos: Photos, labels: list[Labels], counts: list[int], rng: np.random.Generator) -> Batch:
+    """`counts[i]` annotations of `labels[i]`, cropped and mirrored."""
+    images, targets, texts, human = [], [], [], []
+    for source, count in zip(labels, counts, strict=True):
+        for k in rng.integers(len(source.annotations), size=count):
+            one = source.annotations[k]
+            image, mask = photos.images[one.photo], source.masks[k]
+            size = image.shape[0]
+            side = int(size * np.sqrt(rng.uniform(0.6, 1.0)))
+            y, x = rng.integers(size - side + 1, size=2)
+            image, mask = image[y : y + side, x : x + side], mask[y : y + side, x : x + side]
+            image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+            mask = cv2.resize(mask.astype(np.float32), (size // 4, size // 4), interpolation=cv2.INTER_AREA)
+            if rng.random() < 0.5:
+                image, mask = image[:, ::-1], mask[:, ::-1]
+            images.append(np.ascontiguousarray(image))
+            targets.append(np.ascontiguousarray(mask))
+            texts.append(one.text)
+            human.append(source.human)
+    return batch(photos, images, targets, texts, human)
+
+
+def batch(photos: Photos, images: list, targets: list, texts: list[int], human: list[bool]) -> Batch:
+    ids = torch.tensor(texts)[:, None].expand(-1, photos.text_mask.shape[1])
+    stacked = torch.from_numpy(np.stack(targets)).float()
+    return Batch(
+        images=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(),
+        ids=ids,
+        mask=photos.text_mask[torch.tensor(texts)],
+        picture=torch.arange(len(images)),
+        targets=stacked,
+        found=stacked.flatten(1).amax(1) > 0,
+        human=torch.tensor(human),
+    )
+
+
+class LookUp(torch.nn.Module):
+    """The frozen text encoder's answers, made once for every text: ids hold the text's number."""
+
+    def __init__(self, table_UTD: torch.Tensor) -> None:
+        super().__init__()
+        self.table = table_UTD
+
+    def forward(self, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+        return self.table[ids_BT[:, 0]]
+
+
+def generator(photos: Photos, size: int, seed: int) -> CompactModel:
+    torch.manual_seed(seed)
+    config = CompactConfig(
+        image_size=size, dim=128, heads=4, stem=(16, 32, 64), image_blocks=4, fusion_blocks=2, text_blocks=1
+    )
+    return CompactModel(config, LookUp(photos.text_table))
+
+
+def train_discriminator(photos, human, machine, loss, seed, steps) -> CompactDiscriminator:
+    torch.manual_seed(1000 + seed)
+    config = CompactDiscriminatorConfig(dim=128, heads=4, stem=(16, 32, 64), blocks=3)
+    model = CompactDiscriminator(config, LookUp(photos.text_table))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=0.05)
+    rng = np.random.default_rng((seed, 1))
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 5e-4 * min(1.0, (step + 1) / 50, 2 * (steps - step) / steps)
+        discriminator_step(model, batch_of(photos, [human, machine], [BATCH // 2] * 2, rng), optimizer, loss)
+    return model.eval()
+
+
+def train_generator(photos, human, machine, weights, judge, seed, steps, size, report=None) -> CompactModel:
+    model = generator(photos, size, seed)
+    config = LoopConfig(steps=steps, batch_size=BATCH, learning_rate=8e-4, warmup=50, decay=steps // 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=8e-4, weight_decay=0.05, betas=(0.9, 0.98))
+    rng = np.random.default_rng((seed, 2))
+    counts = {"human": [BATCH, 0], "machine": [0, BATCH]}.get(weights, [BATCH // 2] * 2)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = learning_rate(step, config)
+        made = batch_of(photos, [human, machine], counts, rng)
+        told = generator_step(model, judge, made, optimizer, config, weights, (step + 1) / steps)
+        if report and step % 100 == 0:
+            report(f"  step {step}: {told['loss']:.3f}, mean weight {told['weight']:.2f}")
+    return model.eval()
+
+
+@torch.inference_mode()
+def evaluate(photos: Photos, model: CompactModel, held: Labels) -> dict:
+    """gIoU and pointing on the held-out annotations, with intervals clustered by photo."""
+    ious, hits = [], []
+    for start in range(0, len(held.annotations), 128):
+        part = range(start, min(start + 128, len(held.annotations)))
+        ones = [held.annotations[k] for k in part]
+        size = photos.images.shape[1] // 4
+        made = batch(
+            photos, [photos.images[o.photo] for o in ones], [np.zeros((size, size))] * len(ones),
+            [o.text for o in ones], [True] * len(ones),
+        )  # fmt: skip
+        logits, _ = model(made.images, made.ids, made.mask, made.picture)
+        for k, heat in zip(part, logits.float().numpy(), strict=True):
+            target = held.masks[k]
+            heat = cv2.resize(heat, target.shape[::-1], interpolation=cv2.INTER_LINEAR)
+            ious.append(iou(heat > 0, target))
+            hits.append(bool(target.flat[heat.argmax()]))
+    clusters = np.array([one.photo for one in held.annotations])
+    ious, hits = np.array(ious), np.array(hits, float)
+    return {
+        "giou": [float(ious.mean()), *clustered_interval(ious, clusters)],
+        "pointing": [float(hits.mean()), *clustered_interval(hits, clusters)],
+    }
+
+
+@torch.inference_mode()
+def scores(photos: Photos, judge: CompactDiscriminator, annotations: list, masks: list) -> np.ndarray:
+    found = []
+    size = photos.images.shape[1] // 4
+    for start in range(0, len(annotations), 128):
+        ones = annotations[start : start + 128]
+        targets = [
+            cv2.resize(m.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
+            for m in masks[start : start + 128]
+        ]
+        made = batch(
+            photos,
+            [photos.images[o.photo] for o in ones],
+            targets,
+            [o.text for o in ones],
+            [True] * len(ones),
+        )
+        found.append(discriminator_scores(judge, made).numpy())
+    return np.concatenate(found)
+
+
+def judge_the_judge(photos: Photos, judge: CompactDiscriminator, held: Labels, machine: Labels) -> dict:
+    """AUC of right against wrong-instance masks of the same photo, as masks and as boxes; reliability."""
+    pairs = [(k, other) for k in range(len(held.annotations)) if (other := held.other(k)) is not None]
+    ones = [held.annotations[k] for k, _ in pairs]
+    result = {"pairs": len(pairs)}
+    for style, change in (("masks", lambda m: m), ("boxes", Labels.box)):
+        right = scores(photos, judge, ones, [change(held.masks[k]) for k, _ in pairs])
+        wrong = scores(photos, judge, ones, [change(other) for _, other in pairs])
+        result[f"auc {style}"] = auc(right, wrong)
+        if style == "masks":
+            empty = scores(photos, judge, ones, [np.ones_like(held.masks[k]) for k, _ in pairs])
+            result["auc right against whole picture"] = auc(right, empty)
+            result["mean change with the mask"] = float(np.abs(right - wrong).mean())
+    given = scores(photos, judge, machine.annotations, machine.masks)
+    good = np.array([iou(m, t) > 0.5 for m, t in zip(machine.masks, machine.truth, strict=True)])
+    result["auc machine good against bad"] = auc(given[good], given[~good])
+    result["by annotator"] = {
+        kind: float(given[machine.kinds == kind].mean()) for kind in MACHINE if (machine.kinds == kind).any()
+    }
+    edges = np.linspace(0, 1, 11)
+    which = np.clip(np.digitize(given, edges) - 1, 0, 9)
+    result["reliability"] = [
+        [float(given[which == b].mean()), float(good[which == b].mean()), int((which == b).sum())]
+        for b in range(10)
+        if (which == b).any()
+    ]
+    return result
+
+
+def run(out: Path, size: int, pictures: int, name: str) -> None:
+    root = data_folder()
+    if root is None:
+        sys.exit("set IVM_DATA to the folder of the packs")
+    out.mkdir(parents=True, exist_ok=True)
+    results = out / "results.jsonl"
+    lines = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    setting = {"size": size, "pictures": pictures}
+    if lines and {k: lines[0][k] for k in setting} != setting:
+        sys.exit(
+            f"{results} holds runs of another setting: {lines[0]['size']} px, {lines[0]['pictures']} pictures"
+        )
+    done = {(line["method"], line["seed"], line["human_photos"]) for line in lines}
+    photos = read_photos(root, size)
+    held = photos.labels(photos.held_out, "human")
+    steps = pictures // BATCH
+    early: dict[tuple[int, int], CompactModel] = {}
+    for method, seed, amount in plan(name):
+        if (method, seed, amount) in done:
+            continue
+        begin = time.monotonic()
+        human = photos.labels(photos.draw(amount, seed), "human", seed=seed)
+        if (seed, amount) not in early:
+            early = {
+                (seed, amount): train_generator(
+                    photos, human, human, "human", None, 50 + seed, steps // 5, size
+                )
+            }
+        machine = photos.labels(photos.train, "machine", seed=seed, early=early[seed, amount])
+        weights, loss = METHODS[method]
+        line = {"method": method, "seed": seed, "human_photos": amount, **setting}
+        judge = None
+        if loss is not None:
+            judge = train_discriminator(photos, human, machine, loss, seed, steps // 2)
+            line["discriminator"] = judge_the_judge(photos, judge, held, machine)
+        model = train_generator(photos, human, machine, weights, judge, seed, steps, size, print)
+        line |= evaluate(photos, model, held)
+        line |= {
+            "human_annotations": len(human.annotations), "machine_annotations": len(machine.annotations),
+            "held_out": len(held.annotations), "annotators": machine.quality(),
+            "seconds": round(time.monotonic() - begin),
+        }  # fmt: skip
+        with results.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(f"{method}, seed {seed}, {amount} human photos: gIoU {line['giou'][0]:.3f}, pointing "
+              f"{line['pointing'][0]:.3f}, {line['seconds']} s", flush=True)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=("run", "report"))
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--size", type=int, default=64, help="side of the pictures, a multiple of 16")
+    parser.add_argument("--pictures", type=int, default=38_400, help="that a generator sees a run")
+    parser.add_argument("--plan", choices=("small", "full"), default="full")
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    if options.command == "run":
+        run(options.out, options.size, options.pictures, options.plan)
+    else:
+        from dwsl_report import report
+
+        report(options.out / "results.jsonl", list(METHODS))
+
+
+if __name__ == "__main__":
+    main()

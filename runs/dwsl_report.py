@@ -1,0 +1,130 @@
+"""Figures and plots of runs/dwsl.py: docs/reports/dwsl.json, docs/pictures/dwsl.png, and tables to paste."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+COLOURS = ("#0072b2", "#999999", "#56b4e9", "#d55e00", "#009e73")
+
+
+def spread(values: list[float]) -> tuple[float, float]:
+    """(mean, standard deviation over seeds; 0 for one)."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def report(results: Path, methods: list[str]) -> None:
+    if not results.exists():
+        sys.exit(f"{results} is missing: do the runs first")
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    base = [line for line in lines if line["human_photos"] == 400]
+    rows = {}
+    for method in methods:
+        mine = [line for line in base if line["method"] == method]
+        if mine:
+            rows[method] = {
+                "seeds": len(mine),
+                "giou": spread([line["giou"][0] for line in mine]),
+                "pointing": spread([line["pointing"][0] for line in mine]),
+                "photo interval": [round(v, 3) for v in mine[0]["giou"][1:]],
+            }
+    print("| method | seeds | gIoU | pointing |\n| --- | --- | --- | --- |")
+    for method, row in rows.items():
+        cells = [f"{row[key][0]:.3f} ± {row[key][1]:.3f}" for key in ("giou", "pointing")]
+        print(f"| {method} | {row['seeds']} | {' | '.join(cells)} |")
+    judges = {
+        method: [
+            line["discriminator"] for line in base if line["method"] == method and "discriminator" in line
+        ]
+        for method in methods
+    }
+    judges = {method: found for method, found in judges.items() if found}
+    keys = (
+        "auc masks", "auc boxes", "auc right against whole picture", "auc machine good against bad",
+        "mean change with the mask",
+    )  # fmt: skip
+    print("\n| discriminator | " + " | ".join(judges) + " |\n|" + " --- |" * (len(judges) + 1))
+    for key in keys:
+        cells = ["{:.3f} ± {:.3f}".format(*spread([one[key] for one in found])) for found in judges.values()]
+        print(f"| {key} | {' | '.join(cells)} |")
+    print("\n| annotator | share | mean IoU | above 0.5 | mean D |\n| --- | --- | --- | --- | --- |")
+    quality = base[0]["annotators"]
+    total = sum(count for count, _, _ in quality.values())
+    first = next(iter(judges.values()))[0] if judges else {"by annotator": {}}
+    for kind, (count, mean, above) in sorted(quality.items(), key=lambda item: -item[1][1]):
+        score = first["by annotator"].get(kind)
+        told = "" if score is None else f"{score:.2f}"
+        print(f"| {kind} | {count / total:.0%} | {mean:.2f} | {above:.0%} | {told} |")
+
+    content = {
+        "machine": f"{platform.machine()}, CPU", "date": f"{date.today():%Y-%m}",
+        "size": base[0]["size"], "pictures": base[0]["pictures"], "methods": rows, "runs": lines,
+    }  # fmt: skip
+    (DOCS / "reports" / "dwsl.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
+    draw(base, lines, methods, judges)
+
+
+def draw(base: list[dict], lines: list[dict], methods: list[str], judges: dict[str, list[dict]]) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    amounts = sorted({line["human_photos"] for line in lines})
+    panels = 3 if len(amounts) > 1 else 2
+    figure, axes = plt.subplots(1, panels, figsize=(4.6 * panels, 3.6), layout="constrained")
+    axis = axes[0]
+    there = [method for method in methods if any(line["method"] == method for line in base)]
+    for k, method in enumerate(there):
+        values = [line["giou"][0] for line in base if line["method"] == method]
+        mean, deviation = spread(values)
+        axis.bar(k, mean, color=COLOURS[methods.index(method)], width=0.65)
+        axis.errorbar(k, mean, deviation, color="black", capsize=4)
+        axis.plot([k] * len(values), values, "o", color="black", markersize=3)
+    axis.set_xticks(range(len(there)), there, rotation=20, ha="right")
+    axis.set_ylabel("gIoU on held-out photos")
+    axis.set_title("Methods, 400 human photos", loc="left", fontsize=11)
+    axis = axes[1]
+    axis.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1)
+    for method, found in judges.items():
+        for k, one in enumerate(found):
+            told = np.array(one["reliability"])
+            label = method if k == 0 else None
+            axis.plot(
+                told[:, 0], told[:, 1], "o-", color=COLOURS[methods.index(method)], alpha=0.7, label=label
+            )
+    axis.set_xlabel("D of a machine annotation")
+    axis.set_ylabel("share that is right (IoU above 0.5)")
+    axis.set_title("What D knows", loc="left", fontsize=11)
+    axis.legend(frameon=False, fontsize=9)
+    if panels == 3:
+        axis = axes[2]
+        for method in ("all equal", "DWSL"):
+            points = [
+                (
+                    n,
+                    *spread(
+                        [
+                            one["giou"][0]
+                            for one in lines
+                            if (one["method"], one["human_photos"]) == (method, n)
+                        ]
+                    ),
+                )
+                for n in amounts
+            ]
+            x, y, e = zip(*points, strict=True)
+            axis.errorbar(x, y, e, marker="o", capsize=3, color=COLOURS[methods.index(method)], label=method)
+        axis.set_xscale("log")
+        axis.set_xlabel("photos with human annotations")
+        axis.set_title("More human annotations", loc="left", fontsize=11)
+        axis.legend(frameon=False, fontsize=9)
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(DOCS / "pictures" / "dwsl.png", dpi=130)
