@@ -41,7 +41,14 @@ TIERS = {
     "__init__": 8,  # only lends out the names of the others
 }
 # Files that one module was split into live in its room: part -> room.
-PARTS = {"blending": "render", "geometry": "render", "data_cli": "cli", "training_cli": "cli", "lmm_cli": "cli", "server_cli": "cli"}
+PARTS = {
+    "blending": "render",
+    "geometry": "render",
+    "data_cli": "cli",
+    "training_cli": "cli",
+    "lmm_cli": "cli",
+    "server_cli": "cli",
+}
 
 # What `pip install ivm` brings. Everything else third-party belongs to an extra and is imported inside the
 # function that needs it, through ivm.errors.require.

@@ -357,11 +357,9 @@ def decode_heatmap(members: Mapping[str, bytes], annotation: str | None) -> np.n
 
 
 def _decode_heatmap(content: bytes, is_mask: bool) -> np.ndarray:
-    # The first chunk: width, height, bits, colour type (0: grey). OpenCV decodes faster than Pillow, but
-    # reads on where a file is cut short: the last chunk must be there.
-    width, height, bits, colour = (
-        struct.unpack(">IIBB", content[16:26]) if len(content) > 26 else (0, 0, 0, 0)
-    )
+    # OpenCV decodes faster than Pillow, but reads on where a file is cut short: the last chunk must be there.
+    # In the first one are width, height, bits a pixel and colour type (0: grey).
+    width, height, bits, colour = struct.unpack(">IIBB", content[16:26].ljust(10, b"\0"))
     if content[:8] != _PNG or not content.endswith(_PNG_END):
         raise DataError("the heatmap is damaged: it is no PNG, or cut short")
     if colour != 0 or bits not in (1, 8, 16) or not 0 < width * height <= MAX_PIXELS:
@@ -374,4 +372,5 @@ def _decode_heatmap(content: bytes, is_mask: bool) -> np.ndarray:
         raise DataError("the heatmap is damaged: it cannot be decoded")
     if is_mask:
         return values.astype(bool)
-    return cv2.multiply(values, 1.0 / (65535 if bits == 16 else 255), dtype=cv2.CV_32F).clip(0.0, 1.0)
+    top = np.float32(65535 if bits == 16 else 255)
+    return (values.astype(np.float32) / top).clip(0.0, 1.0)
