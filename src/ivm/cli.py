@@ -353,8 +353,8 @@ def models() -> None:
         lines = [preset.summary]
         if preset.cannot:
             lines.append(f"It cannot {preset.cannot}.")
-        if preset.hub:
-            parts = ((preset.hub, preset.revision), *preset.parts)
+        if preset.hub or preset.parts:
+            parts = (*([(preset.hub, preset.revision)] if preset.hub else []), *preset.parts)
             lines.append("From " + " and ".join(f"{hub}@{revision}" for hub, revision in parts))
         if preset.extra:
             lines.append(f"Needs  pip install 'ivm[{preset.extra}]'")

@@ -191,3 +191,64 @@ def broken(tmp_path: Path):
         return copy
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_bases(tmp_path_factory: pytest.TempPathFactory):
+    """tiny_bases(lmm, image) -> a configuration that names tiny base models on disk."""
+    pytest.importorskip("peft")
+    from ivm.models.tiny import write_tiny
+
+    made: dict[tuple[str, str], dict] = {}
+
+    def make(lmm: str = "llava", image: str = "sam"):
+        from ivm.models.ivm import IVMConfig
+
+        if (lmm, image) not in made:
+            made[lmm, image] = write_tiny(tmp_path_factory.mktemp("tiny"), lmm, image).to_dict()
+        return IVMConfig.from_dict(made[lmm, image])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_bases):
+    """tiny_model(lmm, image) -> a new IVMModel over tiny bases whose adapter does something, in eval mode."""
+    import torch
+
+    def make(lmm: str = "llava", image: str = "sam", **changes):
+        from ivm.models.checkpoint import assemble, runner_of
+
+        config = tiny_bases(lmm, image)
+        for name, value in changes.items():
+            setattr(config, name, value)
+        torch.manual_seed(1)
+        model = assemble(config, runner_of("cpu", None))
+        with torch.no_grad():
+            for name, value in model.named_parameters():
+                if "lora_B" in name or (name.startswith("mask_decoder") and value.ndim > 1):
+                    value.normal_(0.0, 0.3)
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny_model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model as training exports it."""
+    folder = tmp_path_factory.mktemp("exported") / "tiny"
+    tiny_model().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def squares():
+    """squares(count, side) -> uint8 tensor [count, 3, side, side] of noise in blocks."""
+    import torch
+
+    def make(count: int = 2, side: int = 64):
+        generator = torch.Generator().manual_seed(3)
+        blocks = torch.randint(0, 256, (count, 3, 8, 8), generator=generator, dtype=torch.uint8)
+        return blocks.repeat_interleave(side // 8, 2).repeat_interleave(side // 8, 3)
+
+    return make

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from ivm.errors import ModelError, OptionError, require
 
-__all__ = ["DEVICES", "KINDS", "PRESETS", "Kind", "Preset", "check_device", "fetch", "locate"]
+__all__ = ["DEVICES", "KINDS", "PRESETS", "Kind", "Preset", "check_device", "fetch", "fetch_file", "locate"]
 
 DEVICES = ("auto", "cpu", "cuda")
 """What `device` may be: "auto" takes an accelerator where there is one."""
@@ -58,6 +58,7 @@ class Kind:
     module: str
     loader: str
     files: tuple[str, ...]  # what is fetched from a hub; never a pickle
+    fetches: bool = False  # whether the loader is given a preset's name instead, and sees to the rest
 
 
 # Weights as safetensors; tokenizers as JSON, or as the text files of their day.
@@ -67,6 +68,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "compact": Kind("ivm.models.onnx", "CompactRuntime", ("*.onnx", "*.json")),
         "clipseg": Kind("ivm.models.clipseg", "ClipSeg", _TRANSFORMERS),
+        "ivm": Kind("ivm.models.full", "FullModel", _TRANSFORMERS),
+        "ivm-v1": Kind("ivm.models.full", "FullModel", _TRANSFORMERS, fetches=True),
+        "untrained": Kind("ivm.models.full", "Untrained", (), fetches=True),
         "grounding-dino": Kind("ivm.models.grounded_sam", "GroundedSam", _TRANSFORMERS),
         "sam3": Kind("ivm.models.sam3", "Sam3", _TRANSFORMERS),
         "sam3_video": Kind("ivm.models.sam3", "Sam3", _TRANSFORMERS),  # the published folder holds both
@@ -84,6 +88,42 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 summary="small model for a CPU, comes with the package",
                 licence="Apache-2.0",
                 megabytes=30,
+            ),
+            Preset(
+                name="ivm-v1",
+                kind="ivm-v1",
+                summary="the paper's model as published: LLaVA-1.5-7B with LoRA, SAM ViT-H, mask decoder",
+                cannot="run at a useful speed without a GPU: its weights alone are 15 GB in bfloat16",
+                licence="Llama 2 (LLaVA-1.5), Apache-2.0 (SAM)",
+                megabytes=16_760,
+                extra="full",
+                hub="2toINF/IVM",
+                revision="main",
+                parts=(("llava-hf/llava-1.5-7b-hf", "main"), ("facebook/sam-vit-huge", "main")),
+            ),
+            Preset(
+                name="ivm-qwen3-vl-2b-sam2",
+                kind="untrained",
+                summary="an architecture to train: Qwen3-VL-2B with LoRA, SAM 2.1 Hiera-B+; untrained as yet",
+                cannot="be loaded before you have trained it: there are no weights",
+                licence="Apache-2.0",
+                megabytes=4_600,
+                extra="full",
+                parts=(("Qwen/Qwen3-VL-2B-Instruct", "main"), ("facebook/sam2.1-hiera-base-plus", "main")),
+            ),
+            Preset(
+                name="ivm-smolvlm-256m-sam2",
+                kind="untrained",
+                summary="an architecture to train on a laptop: SmolVLM-256M with LoRA, SAM 2.1 Hiera-T; "
+                "untrained as yet",
+                cannot="be loaded before you have trained it: there are no weights",
+                licence="Apache-2.0",
+                megabytes=670,
+                extra="full",
+                parts=(
+                    ("HuggingFaceTB/SmolVLM-256M-Instruct", "main"),
+                    ("facebook/sam2.1-hiera-tiny", "main"),
+                ),
             ),
             Preset(
                 name="clipseg",
@@ -138,6 +178,8 @@ def locate(name: str | Path) -> tuple[str, Path]:
         MissingExtraError: a hub is needed, and `huggingface-hub` is not installed.
     """
     preset = PRESETS.get(str(name))
+    if preset is not None and KINDS[preset.kind].fetches:
+        return preset.kind, Path(preset.name)
     if preset is not None:
         return preset.kind, fetch(preset.hub, preset.revision) if preset.hub else _WEIGHTS / preset.name
     folder = Path(name)
@@ -200,6 +242,24 @@ def fetch(hub: str, revision: str = "") -> Path:
             f"{hub!r} is no folder here and could not be fetched from the Hugging Face hub: {reason}. Where "
             f"there is a network, run  hf download {hub} --local-dir FOLDER  (after  hf auth login  if its "
             "page asks for consent), and give that folder instead of the name"
+        ) from error
+
+
+def fetch_file(hub: str, name: str, revision: str = "") -> Path:
+    """One file of a model of the hub, whatever its kind, fetched unless it is in the cache already.
+
+    Raises:
+        ModelError: the hub does not give it; the message says how to bring it by hand.
+        MissingExtraError: `huggingface-hub` is not installed.
+    """
+    hub_library = require("huggingface_hub", "full")
+    try:
+        return Path(hub_library.hf_hub_download(hub, name, revision=revision or None))
+    except Exception as error:  # as above
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{name} of {hub!r} could not be fetched from the Hugging Face hub: {reason}. Where there is a "
+            f"network, run  hf download {hub} {name} --local-dir FOLDER,  and give checkpoint='FOLDER/{name}'"
         ) from error
 
 

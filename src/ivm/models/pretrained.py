@@ -16,7 +16,16 @@ from PIL import Image
 
 from ivm.errors import CheckpointError, InstructionError, ModelError, OptionError, require
 
-__all__ = ["DTYPES", "Runner", "open_image_processor", "open_model", "open_tokenizer", "to_squares"]
+__all__ = [
+    "DTYPES",
+    "Runner",
+    "open_image_processor",
+    "open_model",
+    "open_tokenizer",
+    "quiet",
+    "read_tokenizer",
+    "to_squares",
+]
 
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
 
@@ -35,6 +44,7 @@ class Runner:
     Attributes:
         device: the torch.device.
         dtype: the torch.dtype.
+        advice: what to do when memory runs out, as a sentence goes on.
 
     Raises:
         OptionError: unknown dtype.
@@ -52,7 +62,22 @@ class Runner:
         use_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
         self.device = torch.device("cuda" if use_cuda else "cpu")
         self.dtype = getattr(torch, "float32" if dtype == "auto" else dtype)
+        self.advice = "give a smaller batch_size, dtype='bfloat16' or device='cpu'"
         self._threads = threads
+
+    @contextmanager
+    def memory(self) -> Iterator[None]:
+        """Say what to do when memory runs out.
+
+        Raises:
+            ModelError: the GPU's memory is full; the message has `advice`.
+        """
+        import torch
+
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise ModelError(f"the GPU's memory is full: {self.advice}") from error
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
@@ -63,65 +88,74 @@ class Runner:
         try:
             if self._threads is not None:
                 torch.set_num_threads(self._threads)
-            with torch.inference_mode():
+            with self.memory(), torch.inference_mode():
                 yield
-        except torch.OutOfMemoryError as error:
-            raise ModelError(
-                "the GPU's memory is full: give a smaller batch_size, dtype='bfloat16' or device='cpu'"
-            ) from error
         finally:
             if self._threads is not None:
                 torch.set_num_threads(before)
 
 
-def open_model(model_class: Any, folder: Path, runner: Runner) -> Any:
+def open_model(model_class: Any, folder: Path, runner: Runner, **options: Any) -> Any:
     """A model of transformers from `folder`, in evaluation mode, every weight of it read from there.
 
     Args:
         model_class: a PreTrainedModel class.
         folder: holds config.json and model.safetensors (or its shards with their index).
+        options: of from_pretrained; with device_map or quantization_config the weights lie where that says.
 
     Raises:
         ModelError: the folder has no weights as safetensors.
         CheckpointError: weights are missing, damaged, or of another shape than config.json says.
     """
-    from transformers.utils import logging
-
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
             f"{folder} must hold the weights as model.safetensors, but has no such file"
             + (" (a pickled .bin is not read)" if any(folder.glob("*.bin")) else "")
         )
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        model, report = model_class.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            dtype=runner.dtype,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are reported below, each with its name
-        )
+        with quiet():
+            model, report = model_class.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=runner.dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are reported below, each with its name
+                **options,
+            )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        if type(error).__name__ == "OutOfMemoryError":  # the weights are whole
+            raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{folder} cannot be loaded as {model_class.__name__}: {reason}") from error
     except Exception as error:
         if type(error).__module__.split(".")[0] not in {"safetensors_rust", "safetensors", "huggingface_hub"}:
             raise
         raise CheckpointError(f"{folder} cannot be loaded as {model_class.__name__}: {error}") from error
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()
     missing = sorted(report["missing_keys"])
     shapes = sorted(str(entry[0]) for entry in report["mismatched_keys"])
     for what, names in (("lack", missing), ("have another shape than config.json says for", shapes)):
         if names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             raise CheckpointError(f"the weights in {folder} {what} {', '.join(names[:5])}{more}")
-    return model.to(runner.device).eval()
+    placed = options.get("device_map") or options.get("quantization_config")
+    return (model if placed else model.to(runner.device)).eval()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' bars and reports off the terminal: errors say here what is wrong."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
 
 
 def open_image_processor(folder: Path) -> Any:
@@ -153,17 +187,7 @@ def open_tokenizer(folder: Path, longest: int) -> Callable[[Sequence[str]], dict
     Raises:
         CheckpointError: there is no tokenizer, or it is damaged.
     """
-    from transformers import AutoTokenizer
-
-    if not any((folder / name).is_file() for name in _VOCABULARIES):
-        # transformers would make an empty tokenizer, which reads nothing of any text
-        raise CheckpointError(
-            f"{folder} must hold a tokenizer, but has neither {' nor '.join(_VOCABULARIES)}"
-        )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # of the tokenizers library, which has no class of its own
-        raise CheckpointError(f"the tokenizer in {folder} cannot be loaded: {error}") from error
+    tokenizer = read_tokenizer(folder)
 
     def tokenize(texts: Sequence[str]) -> dict[str, Any]:
         lengths = [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
@@ -176,6 +200,27 @@ def open_tokenizer(folder: Path, longest: int) -> Callable[[Sequence[str]], dict
         return dict(tokenizer(list(texts), padding=True, return_tensors="pt"))
 
     return tokenize
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """The tokenizer of `folder` as transformers has it.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).is_file() for name in _VOCABULARIES):
+        # transformers would make an empty tokenizer, which reads nothing of any text
+        raise CheckpointError(
+            f"{folder} must hold a tokenizer, but has neither {' nor '.join(_VOCABULARIES)}"
+        )
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # of the tokenizers library, which has no class of its own
+        raise CheckpointError(f"the tokenizer in {folder} cannot be loaded: {error}") from error
+    return tokenizer
 
 
 def to_squares(

@@ -35,7 +35,7 @@ __all__ = [
 STAGES = ("discriminator", "generator")
 """What is trained: stage I and stage II of the paper."""
 
-ARCHITECTURES: dict[str, str] = {"compact": "ivm.training.compact"}
+ARCHITECTURES: dict[str, str] = {"compact": "ivm.training.compact", "full": "ivm.training.full"}
 """Name -> module; `ivm.training.trainee` says what it has to offer."""
 
 FIXED = (

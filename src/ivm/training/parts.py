@@ -69,6 +69,8 @@ def plain_weights(module: nn.Module, names: set[str]) -> dict[str, Tensor]:
         if hasattr(part, "base_layer") and hasattr(part, "get_delta_weight"):
             for adapter in part.active_adapters:
                 key = f"{name}.base_layer.weight"
+                if f"{name}.weight" not in names:
+                    continue  # an adapter of the architecture itself, over a layer that no file holds
                 state[key] = state[key] + part.get_delta_weight(adapter).to(state[key].dtype)
     plain = {key.replace(".base_layer", ""): value for key, value in state.items()}
     return {key: value for key, value in plain.items() if key in names}
