@@ -23,7 +23,7 @@ def report(results: Path, methods: list[str]) -> None:
     if not results.exists():
         sys.exit(f"{results} is missing: do the runs first")
     lines = [json.loads(line) for line in results.read_text().splitlines()]
-    base = [line for line in lines if line["human_photos"] == 400]
+    base = [line for line in lines if line["human_photos"] == 400]  # other amounts have a panel of their own
     rows = {}
     for method in methods:
         mine = [line for line in base if line["method"] == method]
@@ -105,23 +105,19 @@ def draw(base: list[dict], lines: list[dict], methods: list[str], judges: dict[s
     axis.legend(frameon=False, fontsize=9)
     if panels == 3:
         axis = axes[2]
-        for method in ("all equal", "DWSL"):
-            points = [
-                (
-                    n,
-                    *spread(
-                        [
-                            one["giou"][0]
-                            for one in lines
-                            if (one["method"], one["human_photos"]) == (method, n)
-                        ]
-                    ),
-                )
-                for n in amounts
-            ]
+        for method in methods:
+            if len({line["human_photos"] for line in lines if line["method"] == method}) < 2:
+                continue
+            points = []
+            for n in amounts:
+                mine = [one for one in lines if (one["method"], one["human_photos"]) == (method, n)]
+                if mine:
+                    points.append((n, *spread([one["giou"][0] for one in mine])))
             x, y, e = zip(*points, strict=True)
             axis.errorbar(x, y, e, marker="o", capsize=3, color=COLOURS[methods.index(method)], label=method)
         axis.set_xscale("log")
+        axis.set_xticks(amounts, [str(n) for n in amounts])
+        axis.minorticks_off()
         axis.set_xlabel("photos with human annotations")
         axis.set_title("More human annotations", loc="left", fontsize=11)
         axis.legend(frameon=False, fontsize=9)
