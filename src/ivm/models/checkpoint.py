@@ -326,12 +326,12 @@ def cache_folder(file: Path) -> Path:
 
 
 def _read_config(model_class: Any, folder: Path) -> IVMConfig:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} holds no full-size model: it has no config.json")
     try:
         config: IVMConfig = model_class.config_class.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, TypeError) as error:
-        raise ModelError(
-            f"{folder} holds no full-size model: its config.json cannot be read: {error}"
-        ) from error
+        raise ModelError(f"{folder} holds no full-size model: its config.json is damaged: {error}") from error
     if config.model_type != "ivm" or not (config.image_base or config.image_encoder):
         raise ModelError(
             f"{folder}/config.json must be that of a full-size model (model_type ivm), but is not"

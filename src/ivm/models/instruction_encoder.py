@@ -207,7 +207,7 @@ class InstructionEncoder(nn.Module):
         self.tokens, self.side, self.position = tokens, side, position
         self.width = int(self.config.get_text_config().hidden_size)
         self.text_proj = Projection(self.width, hidden, dim)
-        self._lora = {"r": rank, "lora_alpha": alpha, "lora_dropout": dropout}
+        self._lora: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "lora_dropout": dropout}
         self._targets = tuple(targets)
         self.active = ""
 

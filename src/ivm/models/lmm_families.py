@@ -1,4 +1,4 @@
-"""What differs between the LMMs that can read instructions: image tokens, pixels, positions, prompts.
+"""What differs between the LMMs that can read instructions: image tokens, pixels, positions, templates.
 
 Each is a row of one table. Templates of LLaVA-1.5 are those of the paper; the others have the template of
 their own chats, and see the picture as one square, without tiles.

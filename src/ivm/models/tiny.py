@@ -24,7 +24,7 @@ _SIGNS = (
     "<s>", "</s>", "<pad>", "<image>", "<|image_pad|>", "<|vision_start|>", "<|vision_end|>", "<|im_start|>",
     "<|im_end|>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>",
 )  # fmt: skip
-_TEXT = {
+_TEXT: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "vocab_size": 300, "max_position_embeddings": 512,
 }  # fmt: skip
@@ -68,8 +68,8 @@ def _write_lmm(folder: Path, name: str) -> dict[str, Any]:
 
     tokenizer = _tokenizer()
     ids = {sign: tokenizer.convert_tokens_to_ids(sign) for sign in _SIGNS}
-    seen = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
-    pad = {"pad_token_id": ids["<pad>"], "bos_token_id": ids["<s>"], "eos_token_id": ids["</s>"]}
+    seen: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
+    pad: dict[str, Any] = {"pad_token_id": ids["<pad>"], "bos_token_id": ids["<s>"], "eos_token_id": ids["</s>"]}
     if name == "llava":
         config: Any = transformers.LlavaConfig(
             vision_config=transformers.CLIPVisionConfig(**seen, image_size=28, patch_size=7),
