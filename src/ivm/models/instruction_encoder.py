@@ -201,11 +201,12 @@ class InstructionEncoder(nn.Module):
         position: int = -2,
     ) -> None:
         super().__init__()
-        self.config: Any = backbone.config
-        self.family = FAMILIES[self.config.model_type]
+        config: Any = backbone.config
+        self.config = config
+        self.family = FAMILIES[config.model_type]
         self.backbone = backbone.requires_grad_(False)
         self.tokens, self.side, self.position = tokens, side, position
-        self.width = int(self.config.get_text_config().hidden_size)
+        self.width = int(config.get_text_config().hidden_size)
         self.text_proj = Projection(self.width, hidden, dim)
         self._lora: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "lora_dropout": dropout}
         self._targets = tuple(targets)
@@ -300,12 +301,11 @@ class InstructionEncoder(nn.Module):
 
     def _read(self, pixels: Tensor, ids: Tensor, cache: DynamicCache | None) -> Tensor:
         """Hidden states [B, T, width] of sequences that begin with the image."""
-        dtype = self.backbone.dtype
+        backbone: Any = self.backbone
         squares = squash(pixels, self.side, pixels.device)
-        seen = self.family.pixels(self.config, normalise(squares, *self.family.normal, dtype=dtype))
+        seen = self.family.pixels(self.config, normalise(squares, *self.family.normal, dtype=backbone.dtype))
         after = ids.shape[1] - len(self.tokens.prefix)
         positions = self.family.positions(self.config, self.tokens.prefix, self.side, after)
-        backbone: Any = self.backbone
         answer = backbone(
             input_ids=ids,
             position_ids=_at(positions, ids),

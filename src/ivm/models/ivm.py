@@ -129,7 +129,7 @@ class IVMModel(PreTrainedModel):
     base_model_prefix = "ivm"
     main_input_name = "pixels"
     supports_gradient_checkpointing = True
-    _no_split_modules = ("SamVisionLayer", "Sam2MultiScaleBlock", "MaskDecoder")
+    _no_split_modules = ["SamVisionLayer", "Sam2MultiScaleBlock", "MaskDecoder"]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
@@ -249,10 +249,11 @@ class IVMModel(PreTrainedModel):
         kept = {name for name in kept if ".discriminator." not in name}
         # Copies: parameters of a base may share memory, which safetensors refuses.
         given = {name: value.detach().contiguous() for name, value in state.items() if name in kept}
-        kwargs |= {"save_original_format": False}  # else names of the bases' publishers creep in
+        # In its original format, names of the bases' publishers would creep in.
+        kwargs |= {"state_dict": given, "save_original_format": False}
         try:
             with quiet():
-                super().save_pretrained(save_directory, *args, state_dict=given, **kwargs)
+                super().save_pretrained(save_directory, *args, **kwargs)
         finally:
             self.config.whole = before
         if self.instruction_encoder.tokens is not None:

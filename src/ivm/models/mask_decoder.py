@@ -102,7 +102,7 @@ class MaskDecoder(nn.Module):
             num_attention_heads=heads,
             mlp_dim=mlp_dim,
             layer_norm_eps=1e-5,
-            attn_implementation=attention,
+            attn_implementation=attention,  # type: ignore[call-arg]  # taken by every config
         )
         self.transformer = SamTwoWayTransformer(config)
         self.pe_layer = RandomFourier(dim)

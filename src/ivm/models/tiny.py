@@ -68,8 +68,17 @@ def _write_lmm(folder: Path, name: str) -> dict[str, Any]:
 
     tokenizer = _tokenizer()
     ids = {sign: tokenizer.convert_tokens_to_ids(sign) for sign in _SIGNS}
-    seen: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
-    pad: dict[str, Any] = {"pad_token_id": ids["<pad>"], "bos_token_id": ids["<s>"], "eos_token_id": ids["</s>"]}
+    seen: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+    }
+    pad: dict[str, Any] = {
+        "pad_token_id": ids["<pad>"],
+        "bos_token_id": ids["<s>"],
+        "eos_token_id": ids["</s>"],
+    }
     if name == "llava":
         config: Any = transformers.LlavaConfig(
             vision_config=transformers.CLIPVisionConfig(**seen, image_size=28, patch_size=7),
@@ -113,7 +122,7 @@ def _write_image(folder: Path, name: str) -> dict[str, Any]:
     import transformers
 
     if name == "sam":
-        sizes = {"hidden_size": 16, "image_size": 64, "patch_size": 16}
+        sizes: dict[str, Any] = {"hidden_size": 16, "image_size": 64, "patch_size": 16}
         config: Any = transformers.SamConfig(
             vision_config={
                 **sizes, "output_channels": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
