@@ -128,6 +128,7 @@ def main() -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name))
     for name in ("learning_rate", "weight_decay", "found_weight"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(defaults, name))
+    parser.add_argument("--optimizer", choices=("adamw", "muon"), default=defaults.optimizer)
     arguments = parser.parse_args()
     root = data_folder()
     if root is None:

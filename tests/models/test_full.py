@@ -123,6 +123,13 @@ def test_offload_keeps_the_lmm_off_the_device(tiny_folder):
     assert {value.device.type for value in backend.model.mask_decoder.parameters()} == {"cpu"}
 
 
+def test_a_model_in_memory_serves_as_it_is(tiny_model, tiny_folder):
+    masker = Masker(FullModel.of(tiny_model().train(), cache_images=0))
+    expected = Masker(FullModel(tiny_folder, device="cpu"))(picture(), "a cup")
+    np.testing.assert_allclose(masker(picture(), "a cup").values, expected.values, atol=1e-5)
+    assert not masker.backend.model.training
+
+
 def test_tiles_go_through_it(counted):
     masker, calls = counted()
     large = np.tile(picture(), (3, 3, 1))

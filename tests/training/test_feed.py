@@ -2,6 +2,7 @@ import itertools
 import pickle
 from collections import Counter
 
+import cv2
 import numpy as np
 import pytest
 
@@ -89,6 +90,19 @@ def test_views_are_the_same_for_any_number_of_workers(feed, workers):
         texts([viewer(sets[place.store].get(place.shard, place.number), place) for place in batch])
         for batch in batches
     ]
+
+
+def test_workers_start_where_opencv_has_threads(feed):
+    """A forked copy of this process would wait for ever for threads that were not copied."""
+    before = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(4)
+        cv2.GaussianBlur(np.zeros((2000, 2000), np.uint8), (0, 0), 9)
+        batches = list(itertools.islice(feed.batches(6, 0.5), 2))
+        loaded = list(feed.loader(batches, texts, Viewer(32, None), 1))
+    finally:
+        cv2.setNumThreads(before)
+    assert len(loaded) == 2
 
 
 def test_making_a_loader_leaves_the_random_state_alone(feed):

@@ -56,7 +56,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(tiny_compact, tiny_tokeniz
 def test_a_few_steps_learn_one_picture(tiny_compact, tiny_tokenizer, pictures):
     batch = collate([pictures[0], pictures[1]], tiny_tokenizer)
     optimizer = torch.optim.AdamW(tiny_compact.parameters(), lr=3e-3)
-    losses = [train_step(tiny_compact, batch, optimizer, CONFIG)["loss"] for _ in range(40)]
+    losses = [train_step(tiny_compact, batch, [optimizer], CONFIG)["loss"] for _ in range(40)]
     assert losses[-1] < 0.7 * losses[0]
 
 
@@ -68,7 +68,7 @@ def test_weight_zero_removes_a_question_and_weight_one_is_the_plain_loss(
 
     def gradient(part, w):
         still = torch.optim.SGD(tiny_compact.parameters(), lr=0.0)
-        train_step(tiny_compact, part, still, LoopConfig(precision="fp32", clip=1e9), w)
+        train_step(tiny_compact, part, [still], LoopConfig(precision="fp32", clip=1e9), w)
         return torch.cat([p.grad.flatten() for p in tiny_compact.parameters()])
 
     torch.testing.assert_close(gradient(batch, None), gradient(batch, torch.ones(count)))
@@ -120,4 +120,4 @@ def test_bad_starts_are_refused(tiny_compact, tiny_tokenizer, pictures, tmp_path
         tiny_compact.mask_token.fill_(float("nan"))
     optimizer = torch.optim.AdamW(tiny_compact.parameters())
     with pytest.raises(TrainingError, match="not finite"):
-        train_step(tiny_compact, batch, optimizer, CONFIG)
+        train_step(tiny_compact, batch, [optimizer], CONFIG)

@@ -135,7 +135,26 @@ class FullModel:
         if compile:
             self.model.image_encoder.backbone.compile()
             self.model.mask_decoder.compile()
-        self.name = Path(folder).name
+        self._serve(Path(folder).name, cache_images, prefix_cache)
+
+    @classmethod
+    def of(cls, model: IVMModel, cache_images: int = 4, prefix_cache: bool = True) -> FullModel:
+        """A backend of a model that is in memory already, where it is and in its precision.
+
+        Args:
+            model: with a tokenizer; it is put into evaluation mode.
+            cache_images, prefix_cache: as above.
+        """
+        made = cls.__new__(cls)
+        device = model.mask_decoder.mask_tokens.weight.device
+        made.model = model.eval()
+        made._run = _runner(device.type, None, str(model.dtype).removeprefix("torch."))
+        made._run.device = device
+        made._serve("full", cache_images, prefix_cache)
+        return made
+
+    def _serve(self, name: str, cache_images: int, prefix_cache: bool) -> None:
+        self.name = name
         self.threshold = self.found_threshold = float(self.model.config.threshold)
         self._prefixes = prefix_cache
         self._most = cache_images

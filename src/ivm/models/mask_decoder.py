@@ -34,7 +34,8 @@ class RandomFourier(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, dim // 2))
+        matrix = torch.randn(2, dim // 2, dtype=torch.float32)
+        self.register_buffer("positional_encoding_gaussian_matrix", matrix)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RandomFourier:
         before = self.positional_encoding_gaussian_matrix

@@ -15,7 +15,7 @@ from ivm.models.ivm import IVMConfig
 from ivm.models.lmm_families import FAMILIES
 from ivm.models.pretrained import quiet
 
-__all__ = ["TINY_IMAGES", "write_tiny"]
+__all__ = ["TINY_IMAGES", "tiny_tokenizer", "write_tiny"]
 
 TINY_IMAGES = ("sam", "sam2")
 """Image encoders that there are in tiny."""
@@ -66,7 +66,7 @@ def write_tiny(folder: Path, lmm: str = "llava", image: str = "sam", seed: int =
 def _write_lmm(folder: Path, name: str) -> dict[str, Any]:
     import transformers
 
-    tokenizer = _tokenizer()
+    tokenizer = tiny_tokenizer()
     ids = {sign: tokenizer.convert_tokens_to_ids(sign) for sign in _SIGNS}
     seen: dict[str, Any] = {
         "hidden_size": 16,
@@ -164,7 +164,7 @@ def _shake(model: torch.nn.Module) -> None:
                 value.normal_(0.0, 0.2)
 
 
-def _tokenizer() -> Any:
+def tiny_tokenizer() -> Any:
     """Bytes, and the control signs of every family."""
     from tokenizers import Tokenizer, decoders, pre_tokenizers
     from tokenizers.models import BPE

@@ -158,4 +158,4 @@ def generator_step(
         with torch.no_grad():
             scores = discriminator_scores(discriminator.eval(), batch)
     weights = sample_weights(scores, batch.human, method, progress)
-    return train_step(model, batch, optimizer, config, weights) | {"weight": weights.mean().item()}
+    return train_step(model, batch, (optimizer,), config, weights) | {"weight": weights.mean().item()}

@@ -9,10 +9,12 @@ the step, and each sample of a kind comes once an epoch of that kind.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
+from multiprocessing.context import BaseContext
 from typing import Any, NamedTuple
 
 import cv2
@@ -27,7 +29,7 @@ from ivm.training.config import Augmentation, Data
 from ivm.training.trainee import View
 from ivm.types import Sample
 
-__all__ = ["Failure", "Feed", "Place", "Viewer", "open_feed", "validation_places"]
+__all__ = ["Failure", "Feed", "Place", "Viewer", "open_feed", "validation_places", "worker_context"]
 
 
 _ANY = 0.1  # a target is there if a pixel is so relevant: a small one is diluted where a JPEG is read small
@@ -124,6 +126,7 @@ class Feed(NamedTuple):
                 num_workers=workers,
                 prefetch_factor=4 if workers else None,
                 worker_init_fn=_begin_worker,
+                multiprocessing_context=worker_context() if workers else None,
                 pin_memory=pin,
                 generator=torch.Generator(),  # else making a loader draws from the generator of the run
             )
@@ -257,6 +260,19 @@ class _Collate:
             if isinstance(view, Failure):
                 return view
         return self.collate(views)  # type: ignore[arg-type]
+
+
+def worker_context() -> BaseContext:
+    """How worker processes of a loader are started: never as a copy of this one.
+
+    A forked copy has the locks of OpenCV's and OpenMP's threads but not the threads, and waits for them for
+    ever. A fork server has no such threads; it imports torch once for all workers.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ivm.training.feed"])
+    return context
 
 
 def _begin_worker(worker: int) -> None:

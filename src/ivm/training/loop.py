@@ -1,7 +1,7 @@
 """The simplest trainer that works: pictures and questions in, weights out, resumable at any step.
 
 One run = one folder: `config.json`, `last.safetensors` (weights), `average.safetensors` (their exponential
-moving average, which is what one uses), `state.pt` (optimiser and step), `log.jsonl` (one line a report).
+moving average, which is what one uses), `state.pt` (optimisers and step), `log.jsonl` (one line a report).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ivm.errors import CheckpointError, OptionError, TrainingError
 from ivm.models.compact import CompactModel
+from ivm.training.feed import worker_context
 from ivm.training.losses import generator_loss_per_sample
 from ivm.training.photos import Picture
 
@@ -42,6 +43,7 @@ class LoopConfig:
         weight_decay: AdamW's.
         clip: largest gradient norm.
         average: decay of the exponential moving average of the weights.
+        optimizer: "adamw", or "muon": Muon (Jordan et al., 2024) for the matrices, AdamW for the rest.
         found_weight: weight of the found score's loss beside the mask loss.
         seed: seed of the weights; the pictures have their own.
         save_every: steps between checkpoints.
@@ -57,6 +59,7 @@ class LoopConfig:
     weight_decay: float = 0.05
     clip: float = 1.0
     average: float = 0.998
+    optimizer: str = "adamw"
     found_weight: float = 0.3
     seed: int = 0
     save_every: int = 200
@@ -66,6 +69,8 @@ class LoopConfig:
     def __post_init__(self) -> None:
         if self.precision not in ("bf16", "fp32"):
             raise OptionError(f"precision must be bf16 or fp32, but got {self.precision!r}")
+        if self.optimizer not in ("adamw", "muon"):
+            raise OptionError(f"optimizer must be adamw or muon, but got {self.optimizer!r}")
         if self.steps <= 0 or self.batch_size <= 0:
             raise OptionError(
                 f"steps and batch_size must be positive, but got {self.steps}, {self.batch_size}"
@@ -119,7 +124,7 @@ def learning_rate(step: int, config: LoopConfig) -> float:
 def train_step(
     model: CompactModel,
     batch: Batch,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     config: LoopConfig,
     weights_Q: Tensor | None = None,
 ) -> dict[str, float]:
@@ -134,12 +139,13 @@ def train_step(
         logits, found, batch.targets, batch.found, config.found_weight
     )
     loss = (per_question if weights_Q is None else per_question * weights_Q).mean()
-    optimizer.zero_grad(set_to_none=True)
+    model.zero_grad(set_to_none=True)
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
     if not torch.isfinite(norm):
         raise TrainingError("the gradient is not finite: the last checkpoint is whole, lower learning_rate")
-    optimizer.step()
+    for optimizer in optimizers:
+        optimizer.step()
     return {
         "loss": loss.item(),
         "mask": mask_loss[batch.found].mean().item() if batch.found.any() else 0.0,
@@ -173,14 +179,15 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     model.to(device).train()
-    optimizer = torch.optim.AdamW(
-        _groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98)
-    )
+    optimizers = _optimizers(model, config)
     average = {key: value.clone() for key, value in model.state_dict().items()}
     step = 0
     if (folder / "state.pt").exists():
         state = torch.load(folder / "state.pt", weights_only=True, map_location=device)
-        optimizer.load_state_dict(state["optimizer"])
+        if len(state["optimizers"]) != len(optimizers):
+            raise CheckpointError(f"{folder} was trained with another optimizer than {config.optimizer!r}")
+        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         step = int(state["step"])
         _load(model, folder / f"last-{step}.safetensors")
         average = load_file(folder / f"average-{step}.safetensors", device=device)
@@ -198,13 +205,15 @@ def train(
             batch_size=None,
             num_workers=config.workers,
             prefetch_factor=4 if config.workers else None,
+            multiprocessing_context=worker_context() if config.workers else None,
         )
     )
     started, sums, count = time.monotonic(), dict[str, float](), 0
     while step < config.steps:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, config)
-        losses = train_step(model, next(loader).to(device), optimizer, config)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, config)
+        losses = train_step(model, next(loader).to(device), optimizers, config)
         step += 1
         # A young run has little worth averaging: let the average follow closely at first.
         decay = min(config.average, (1 + step) / (10 + step))
@@ -222,7 +231,7 @@ def train(
                 log.write(json.dumps(line) + "\n")
             started, sums, count = time.monotonic(), {}, 0
         if step % config.save_every == 0 or step == config.steps:
-            _save(folder, model, average, optimizer, step)
+            _save(folder, model, average, optimizers, step)
             if evaluate is not None:
                 kept = {key: value.clone() for key, value in model.state_dict().items()}
                 model.load_state_dict(average)
@@ -251,11 +260,28 @@ class _Batches(Dataset):
         return collate([self.pictures[start + j] for j in range(size)], self.tokenizer)
 
 
-def _groups(model: CompactModel, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; biases, norms and tokens do not."""
+def _optimizers(model: CompactModel, config: LoopConfig) -> list[torch.optim.Optimizer]:
+    """Matrices decay; biases, norms and tokens do not. Muon takes matrices alone, not convolutions."""
     decayed = [p for p in model.parameters() if p.ndim >= 2 and p.shape[0] > 1]
     plain = [p for p in model.parameters() if not (p.ndim >= 2 and p.shape[0] > 1)]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    optimizers: list[torch.optim.Optimizer] = []
+    if config.optimizer == "muon":
+        matrices = [p for p in decayed if p.ndim == 2]
+        decayed = [p for p in decayed if p.ndim != 2]
+        optimizers.append(
+            torch.optim.Muon(
+                matrices,
+                lr=config.learning_rate,
+                weight_decay=config.weight_decay,
+                adjust_lr_fn="match_rms_adamw",  # so that one learning rate serves both
+            )
+        )
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    optimizers.append(torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98)))
+    return optimizers
 
 
 def _load(model: CompactModel, file: Path) -> None:
@@ -266,7 +292,11 @@ def _load(model: CompactModel, file: Path) -> None:
 
 
 def _save(
-    folder: Path, model: CompactModel, average: dict[str, Tensor], optimizer: torch.optim.Optimizer, step: int
+    folder: Path,
+    model: CompactModel,
+    average: dict[str, Tensor],
+    optimizers: Sequence[torch.optim.Optimizer],
+    step: int,
 ) -> None:
     """Weights first, under names of their own; `state.pt` last: it makes the checkpoint count."""
     for name, tensors in (("last", model.state_dict()), ("average", average)):
@@ -274,7 +304,7 @@ def _save(
         save_file({key: value.detach().contiguous().cpu() for key, value in tensors.items()}, temporary)
         temporary.replace(folder / f"{name}-{step}.safetensors")
     temporary = folder / ".state.tmp"
-    torch.save({"optimizer": optimizer.state_dict(), "step": step}, temporary)
+    torch.save({"optimizers": [one.state_dict() for one in optimizers], "step": step}, temporary)
     temporary.replace(folder / "state.pt")
     for old in _old(folder, step):
         old.unlink()
