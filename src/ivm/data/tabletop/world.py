@@ -21,7 +21,7 @@ from ivm.data.tabletop.setting import REPEATS
 from ivm.data.tabletop.spec import TabletopSpec
 from ivm.data.tabletop.stage import FINISHES, load_mujoco
 
-__all__ = ["World", "WorldObject", "build_scene", "convex_pieces"]
+__all__ = ["World", "WorldObject", "build_scene", "build_world", "convex_pieces"]
 
 VISUAL_GROUP, COLLISION_GROUP = 0, 3
 """Geom groups of what is drawn and of what collides; the renderer shows groups 0 to 2."""
@@ -81,18 +81,35 @@ def build_scene(
     Raises:
         MissingExtraError: mujoco is not installed.
     """
-    mujoco = load_mujoco()
     rng = np.random.default_rng([seed, index, 0x3081D])
     library = make_library(spec, seed, index // spec.block)
     arrangement = arrange(spec, library, float(rng.uniform(0, 2 * np.pi)), rng)
+    surfaces = library.by_role["surface"]
+    return build_world(library, arrangement, surfaces[rng.integers(len(surfaces))], extend)
+
+
+def build_world(
+    library: Library, arrangement: Arrangement, surface: int, extend: Callable[[Any], None] | None = None
+) -> World:
+    """A world of a given arrangement, compiled and at rest.
+
+    Args:
+        library: whose specimens and textures the arrangement refers to.
+        arrangement: what lies where.
+        surface: index of the table's texture in the library.
+        extend: as in `build_scene`.
+
+    Raises:
+        MissingExtraError: mujoco is not installed.
+    """
+    mujoco = load_mujoco()
     model_spec = mujoco.MjSpec()
     model_spec.option.timestep = 0.002
     model_spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     model_spec.option.impratio = 5
     model_spec.compiler.discardvisual = False
     painter = _Painter(mujoco, model_spec, library)
-    surfaces = library.by_role["surface"]
-    top = painter.material(np.full(3, 0.9), "rough", surfaces[rng.integers(len(surfaces))], (3.0, 3.0))
+    top = painter.material(np.full(3, 0.9), "rough", surface, (3.0, 3.0))
     world = model_spec.worldbody
     world.add_geom(
         name="table",
