@@ -20,7 +20,7 @@ import numpy as np
 from ivm.data.tabletop.library import Library
 from ivm.errors import IVMError, MissingExtraError, require
 
-__all__ = ["FINISHES", "SLOTS", "Camera", "Drawing", "Light", "Stage", "load_mujoco"]
+__all__ = ["FINISHES", "SLOTS", "Camera", "Drawing", "Light", "Stage", "load_mujoco", "open_gl"]
 
 SLOTS = 150
 """Parts that one scene may draw, primitives included."""
@@ -150,6 +150,26 @@ def load_mujoco() -> Any:
         raise IVMError(_no_opengl(error)) from error
 
 
+def open_gl(size: int) -> Any:
+    """An OpenGL context without a screen for pictures of `size` pixels a side, made current; free it.
+
+    Raises:
+        MissingExtraError: mujoco is not installed.
+        IVMError: no off-screen OpenGL library can be loaded.
+    """
+    mujoco = load_mujoco()
+    try:
+        backend = os.environ.get("MUJOCO_GL", "").lower()
+        # Its own choice was made when it was first imported, perhaps by somebody else.
+        named = backend in ("egl", "osmesa", "glfw")
+        source = importlib.import_module(f"mujoco.{backend}") if named else mujoco
+        context = source.GLContext(size, size)
+        context.make_current()
+    except (ImportError, AttributeError, RuntimeError, mujoco.FatalError) as error:
+        raise IVMError(_no_opengl(error)) from error
+    return context
+
+
 def _first_backend() -> str:
     for backend, library in (("egl", "libEGL.so.1"), ("osmesa", "libOSMesa.so.8")):
         try:
@@ -201,17 +221,13 @@ class Stage:
 
     def _open(self) -> None:
         mujoco = self._mujoco
+        self._gl = open_gl(self.size)
         try:
-            backend = os.environ.get("MUJOCO_GL", "").lower()
-            # Its own choice was made when it was first imported, perhaps by somebody else.
-            source = importlib.import_module(f"mujoco.{backend}") if backend in ("egl", "osmesa") else mujoco
-            self._gl = source.GLContext(self.size, self.size)
-            self._gl.make_current()
             self._context = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_50)
             # Part numbers need no samples and no shadows: a buffer without them halves what they cost.
             self.model.vis.quality.offsamples = self.model.vis.quality.shadowsize = 0
             self._labels = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_50)
-        except (ImportError, AttributeError, RuntimeError, mujoco.FatalError) as error:
+        except (RuntimeError, mujoco.FatalError) as error:
             raise IVMError(_no_opengl(error)) from error
 
     def close(self) -> None:
