@@ -146,18 +146,34 @@ def score(
 
 def export(
     weights: Annotated[
-        Path, typer.Argument(help="Generator: a run folder or weights file.", show_default=False)
+        str,
+        typer.Argument(
+            help="Generator: a run folder or weights file. Or a full-size model: its folder, ivm-v1, or the "
+            "published file.",
+            show_default=False,
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
 ) -> None:
-    """Turn trained weights into a folder for ivm mask --model; a finished run has one, called model."""
+    """Turn trained weights into a folder for ivm mask --model; a finished run has one, called model.
+
+    Of a full-size model, write the mask decoder as mask_decoder.onnx. What is written is compared with torch
+    first.
+    """
     from ivm.errors import require
+    from ivm.models.config import PRESETS
 
     for module in ("torch", "transformers", "onnxscript"):
         require(module, "train")
+    if weights in PRESETS or weights.endswith(".bin") or (Path(weights) / "config.json").is_file():
+        from ivm.models.export_decoder import DECODER_FILE, export_decoder
+
+        parity = export_decoder(weights, output)
+        typer.echo(f"{parity}\n{output / DECODER_FILE}")
+        return
     from ivm.training.recipe import export as write
 
-    typer.echo(str(write(weights, output, lambda line: typer.echo(line, err=True))))
+    typer.echo(str(write(Path(weights), output, lambda line: typer.echo(line, err=True))))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 import re
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
 import reference_inference as reference  # noqa: E402
-from ivm.errors import CheckpointError, ModelError  # noqa: E402
+from ivm.errors import CheckpointError, ModelError, OptionError  # noqa: E402
 from ivm.masker import Masker  # noqa: E402
 from ivm.models import full as full_module  # noqa: E402
 from ivm.models.checkpoint import (  # noqa: E402
@@ -307,6 +308,39 @@ def test_the_commit_that_was_fetched_is_written_down(tiny_bases, tmp_path):
     assemble(config, runner_of("cpu", None))
     assert config.lmm_revision == "0123abcd"
     assert config.image_revision == "main"
+
+
+def test_a_base_model_that_is_given_has_a_commit_of_its_own(tiny_bases, monkeypatch):
+    asked = []
+
+    def fetched(base, revision):
+        asked.append((base, revision))
+        return Path(tiny_bases().lmm_base if "llava" in base else tiny_bases().image_base)
+
+    monkeypatch.setattr("ivm.models.checkpoint.fetch", fetched)
+    config = tiny_bases()
+    config.lmm_revision = config.image_revision = "of the old ones"
+    assemble(config, runner_of("cpu", None), lmm="my/llava@0123abc", image="my/sam")
+    assert sorted(asked) == [("my/llava", "0123abc"), ("my/sam", "main")]
+    assert (config.lmm_base, config.lmm_revision) == ("my/llava", "0123abc")
+    assert (config.image_base, config.image_revision) == ("my/sam", "main")
+
+
+def test_a_commit_of_the_published_checkpoint_can_be_asked_for(published, monkeypatch):
+    file, options, _ = published
+    asked = []
+
+    def fetched(hub, name, revision):
+        asked.append((hub, name, revision))
+        return file
+
+    monkeypatch.setattr(full_module, "fetch_file", fetched)
+    options = {**options, "checkpoint": ""}
+    FullModel("ivm-v1", **options)
+    FullModel("ivm-v1", **options, revision="0123abc")
+    assert asked == [("2toINF/IVM", "IVM-V1.0.bin", "main"), ("2toINF/IVM", "IVM-V1.0.bin", "0123abc")]
+    with pytest.raises(OptionError, match=r"revision says what to fetch, but checkpoint='here\.bin'"):
+        FullModel("ivm-v1", **{**options, "checkpoint": "here.bin"}, revision="0123abc")
 
 
 def test_base_models_of_another_kind_are_refused(tiny_bases, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from ivm.errors import MissingExtraError, ModelError, OptionError
 from ivm.models import config
-from ivm.models.config import DEVICES, KINDS, PRESETS, Preset, check_device, locate
+from ivm.models.config import DEVICES, KINDS, PRESETS, Preset, check_device, fetch_file, locate
 
 
 def test_presets_are_complete() -> None:
@@ -129,6 +129,29 @@ def test_a_hub_that_does_not_answer_is_one_sentence(monkeypatch: pytest.MonkeyPa
         r"hf download a/b --local-dir FOLDER .*give that folder instead of the name$",
     ):
         locate("a/b")
+
+
+def test_one_file_is_fetched_and_a_page_without_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = fake_hub(monkeypatch, tmp_path)
+    with pytest.raises(
+        ModelError, match=r"neither its page nor the cache .*give checkpoint='FOLDER/w\.bin'$"
+    ):
+        fetch_file("a/b", "w.bin", "c0ffee")
+    (tmp_path / "w.bin").write_text("")
+    assert fetch_file("a/b", "w.bin") == tmp_path / "w.bin"
+    assert calls == [("a/b", "c0ffee", ("w.bin",)), ("a/b", None, ("w.bin",))]
+
+
+def test_a_folder_of_a_presets_name_is_not_taken_for_the_preset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ivm-v1").mkdir()
+    (tmp_path / "ivm-v1" / "config.json").write_text('{"model_type": "ivm"}')
+    monkeypatch.chdir(tmp_path)
+    assert locate("ivm-v1") == ("ivm-v1", Path("ivm-v1"))
+    assert locate("./ivm-v1") == ("ivm", tmp_path / "ivm-v1")
 
 
 def test_a_hub_without_its_package_gives_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

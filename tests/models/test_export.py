@@ -75,11 +75,11 @@ def test_parity_sees_what_differs(exported, tiny_compact, tiny_tokenizer):
     assert same.found < 1e-5
     tiny_compact.conv2.weight.data *= 1.5
     image = measure_parity(tiny_compact, exported, words)
-    assert image.logits > export._FLOAT_LIMIT
+    assert image.logits > export.FLOAT_LIMIT
     tiny_compact.conv2.weight.data /= 1.5
     tiny_compact.text_norm.weight.data *= 2
     text = measure_parity(tiny_compact, exported, words)
-    assert text.logits > export._FLOAT_LIMIT
+    assert text.logits > export.FLOAT_LIMIT
     assert "logits differ by at most" in str(text)
 
 

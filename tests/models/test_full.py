@@ -173,6 +173,8 @@ def test_quantised_weights_reach_the_lmm_as_asked(tiny_folder, monkeypatch):
         ({"quantise": "2bit"}, "quantise must be one of none, 8bit, 4bit, but got '2bit'"),
         ({"quantise": "4bit"}, "quantise='4bit' needs a CUDA GPU without offload, but the model runs on cpu"),
         ({"cache_images": -1}, "cache_images must be an integer of at least 0, but got -1"),
+        ({"checkpoint": "IVM-V1.0.bin"}, "checkpoint and revision are options of ivm-v1, but .*tiny holds"),
+        ({"revision": "main"}, "checkpoint and revision are options of ivm-v1, but .*tiny holds"),
         ({"dtype": "int8"}, "dtype must be one of auto, float32, bfloat16, float16, but got 'int8'"),
     ],
 )

@@ -32,8 +32,10 @@ __all__ = [
     "assemble",
     "cache_folder",
     "fill",
+    "fit",
     "import_reference",
     "load_model",
+    "read_model_config",
     "read_reference",
     "read_weights",
     "rename_reference",
@@ -65,7 +67,8 @@ def load_model(
         path: folder or hub id; revision: of the hub id.
         dtype: a torch.dtype, or its name; None: float32 on a CPU, bfloat16 on a GPU.
         device: "auto", "cpu" or "cuda"; of what device_map does not place.
-        lmm, image: folders or hub ids to take the base models from, instead of those in config.json.
+        lmm, image: folders or hub ids to take the base models from, instead of those in config.json;
+            "organisation/name@revision" for a certain commit or branch.
         options: of the LMM's from_pretrained: device_map, quantization_config, attn_implementation, ...
 
     Raises:
@@ -73,7 +76,7 @@ def load_model(
         ModelError: a base model cannot be had.
     """
     folder = resolve(str(path), revision)
-    config = _read_config(model_class, folder)
+    config = read_model_config(model_class, folder)
     runner = runner_of(device, dtype)
     if config.whole:
         if lmm or image:
@@ -116,9 +119,12 @@ def assemble(
     """
     import transformers
 
-    config.image_base, config.lmm_base = str(image) or config.image_base, str(lmm) or config.lmm_base
     folders = {}
-    for name in ("image", "lmm"):
+    for name, given in (("image", str(image)), ("lmm", str(lmm))):
+        if given:  # another base has commits of its own
+            base, _, revision = (given, "", "") if Path(given).is_dir() else given.partition("@")
+            setattr(config, f"{name}_base", base)
+            setattr(config, f"{name}_revision", revision or "main")
         base, revision = getattr(config, f"{name}_base"), getattr(config, f"{name}_revision")
         try:
             folders[name] = folder = resolve(base, revision)
@@ -158,19 +164,28 @@ def fill(model: IVMModel, tensors: Mapping[str, Tensor], source: str) -> None:
         CheckpointError: names or shapes differ; the message lists them.
     """
     state = model.state_dict()
-    wanted = model.trained_names()
+    wanted = {name: state[name] for name in model.trained_names()}
+    fit(wanted, tensors, source)
+    with torch.no_grad():
+        for name, value in wanted.items():
+            value.copy_(tensors[name])
+
+
+def fit(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> None:
+    """Check that `tensors`, of `source`, have the names and shapes of `wanted`.
+
+    Raises:
+        CheckpointError: they have not; the message lists them.
+    """
     faults = [f"lacks {name}" for name in wanted if name not in tensors]
-    faults += [f"has {name} besides" for name in tensors if name not in set(wanted)]
+    faults += [f"has {name} besides" for name in tensors if name not in wanted]
     faults += [
-        f"has {name} as {list(tensors[name].shape)} instead of {list(state[name].shape)}"
-        for name in wanted
-        if name in tensors and tensors[name].shape != state[name].shape
+        f"has {name} as {list(tensors[name].shape)} instead of {list(value.shape)}"
+        for name, value in wanted.items()
+        if name in tensors and tensors[name].shape != value.shape
     ]
     if faults:
         raise CheckpointError(f"{source} does not fit its configuration: it {_few(faults)}")
-    with torch.no_grad():
-        for name in wanted:
-            state[name].copy_(tensors[name])
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
@@ -325,7 +340,12 @@ def cache_folder(file: Path) -> Path:
     return Path(root) / f"ivm-v1-{digest[:16]}"
 
 
-def _read_config(model_class: Any, folder: Path) -> IVMConfig:
+def read_model_config(model_class: type[IVMModel], folder: Path) -> IVMConfig:
+    """The configuration in a folder of a full-size model.
+
+    Raises:
+        ModelError: there is none, or another model's.
+    """
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} holds no full-size model: it has no config.json")
     try:

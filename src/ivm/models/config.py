@@ -184,7 +184,8 @@ def locate(name: str | Path) -> tuple[str, Path]:
         return preset.kind, fetch(preset.hub, preset.revision) if preset.hub else _WEIGHTS / preset.name
     folder = Path(name)
     if str(name) and folder.is_dir():  # "" would be the current folder
-        return _kind_of(folder), folder
+        # "./ivm-v1" is a folder, and Path would make a preset's name of it.
+        return _kind_of(folder), folder.absolute() if str(folder) in PRESETS else folder
     if isinstance(name, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@[\w.-]+)?", name):
         hub, _, revision = name.partition("@")
         fetched = fetch(hub, revision)
@@ -237,7 +238,7 @@ def fetch(hub: str, revision: str = "") -> Path:
     try:
         return Path(hub_library.snapshot_download(hub, revision=revision or None, allow_patterns=patterns))
     except Exception as error:  # the hub's errors have no common base, and those of its HTTP library vary
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = _reason(error)
         raise ModelError(
             f"{hub!r} is no folder here and could not be fetched from the Hugging Face hub: {reason}. Where "
             f"there is a network, run  hf download {hub} --local-dir FOLDER  (after  hf auth login  if its "
@@ -254,13 +255,21 @@ def fetch_file(hub: str, name: str, revision: str = "") -> Path:
     """
     hub_library = require("huggingface_hub", "full")
     try:
-        return Path(hub_library.hf_hub_download(hub, name, revision=revision or None))
+        # Not hf_hub_download, which without a network tries on for half a minute.
+        folder = Path(hub_library.snapshot_download(hub, revision=revision or None, allow_patterns=[name]))
+        if not (folder / name).is_file():
+            raise FileNotFoundError("neither its page nor the cache has that file")
     except Exception as error:  # as above
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"{name} of {hub!r} could not be fetched from the Hugging Face hub: {reason}. Where there is a "
-            f"network, run  hf download {hub} {name} --local-dir FOLDER,  and give checkpoint='FOLDER/{name}'"
+            f"{name} of {hub!r} could not be fetched from the Hugging Face hub: {_reason(error)}. Where "
+            f"there is a network, run  hf download {hub} {name} --local-dir FOLDER,  and give "
+            f"checkpoint='FOLDER/{name}'"
         ) from error
+    return folder / name
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _choices(name: str) -> str:

@@ -28,11 +28,22 @@ from torch import Tensor, nn
 from ivm.errors import ModelError, OutputError, require
 from ivm.models.compact import CompactModel
 
-__all__ = ["OPSET", "Parity", "export_compact", "measure_parity", "quantise_graph"]
+__all__ = [
+    "FLOAT_LIMIT",
+    "OPSET",
+    "Parity",
+    "export_compact",
+    "make_folder",
+    "measure_parity",
+    "quantise_graph",
+    "write_graph",
+]
 
 OPSET = 20
 
-_FLOAT_LIMIT = 1e-4  # of logits, as a share of the largest; float32 graphs come within 1e-5
+FLOAT_LIMIT = 1e-4
+"""How far float graphs may be from torch, in logits as a share of the largest; they come within 1e-5."""
+
 _INT8_LIMITS = (0.03, 0.15)  # of heatmaps and found scores; the shipped weights come within 0.01 and 0.07
 
 
@@ -107,10 +118,7 @@ def export_compact(
         OutputError: the folder cannot be written. Files are written under temporary names first.
     """
     require("onnxscript", "train")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {str(folder)!r}: {error.strerror or error}") from error
+    make_folder(folder)
     model = model.eval().float()
     config = model.config
     size = config.image_size
@@ -143,24 +151,12 @@ def export_compact(
     }
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         for name, (module, inputs, input_names, output_names, shapes) in graphs.items():
-            with _quiet():
-                torch.onnx.export(
-                    module.eval(),
-                    inputs,
-                    Path(scratch) / f"{name}.onnx",
-                    input_names=input_names,
-                    output_names=output_names,
-                    dynamic_shapes=shapes,
-                    opset_version=OPSET,
-                    dynamo=True,
-                    external_data=False,
-                    verbose=False,
-                )
+            write_graph(module, inputs, Path(scratch) / f"{name}.onnx", input_names, output_names, shapes)
         words = tokenizer.get_vocab_size()
         parity = measure_parity(model, Path(scratch), words)
-        if not parity.logits <= _FLOAT_LIMIT:  # also refuses NaN
+        if not parity.logits <= FLOAT_LIMIT:  # also refuses NaN
             raise ModelError(
-                f"the float graphs must agree with torch within {_FLOAT_LIMIT:g}, but {parity}; "
+                f"the float graphs must agree with torch within {FLOAT_LIMIT:g}, but {parity}; "
                 "nothing is written"
             )
         if quantise:
@@ -181,6 +177,47 @@ def export_compact(
         for file in (*(f"{name}.onnx" for name in graphs), "tokenizer.json", "config.json"):
             (Path(scratch) / file).replace(folder / file)
     return parity
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that is to be written.
+
+    Raises:
+        OutputError: it cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {str(folder)!r}: {error.strerror or error}") from error
+
+
+def write_graph(
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    file: Path,
+    input_names: list[str],
+    output_names: list[str],
+    shapes: tuple[dict[int, Any], ...],
+) -> None:
+    """One module as one ONNX file, without a word.
+
+    Args:
+        inputs: an example, of a batch of at least 2: the exporter would take 1 for a constant.
+        shapes: of each input, its free axes as `torch.export.Dim`.
+    """
+    with _quiet():
+        torch.onnx.export(
+            module.eval(),
+            inputs,
+            file,
+            input_names=input_names,
+            output_names=output_names,
+            dynamic_shapes=shapes,
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
 
 
 def measure_parity(model: CompactModel, folder: Path, words: int) -> Parity:

@@ -77,8 +77,10 @@ class FullModel:
             out is kept by whoever holds it, besides.
         prefix_cache: keep what the LMM makes of an image, so that a further instruction costs its own tokens
             alone (ivm-v1: 0.3 GB an image); else the LMM sees the image anew with each instruction.
-        lmm, image: folders or hub ids of the base models, instead of those that the model names.
+        lmm, image: folders or hub ids of the base models, instead of those that the model names; a hub id
+            may end in @ and a commit.
         checkpoint: of ivm-v1, the published file, if it is here already.
+        revision: of ivm-v1, the commit or branch of its hub page, where the file is fetched.
 
     Attributes:
         model: the IVMModel.
@@ -107,17 +109,27 @@ class FullModel:
         lmm: str | Path = "",
         image: str | Path = "",
         checkpoint: str | Path = "",
+        revision: str = "",
     ) -> None:
         _check(attention, "attention", ATTENTIONS)
         _check(quantise, "quantise", QUANTISATIONS)
         if not isinstance(cache_images, int) or cache_images < 0:
             raise OptionError(f"cache_images must be an integer of at least 0, but got {cache_images!r}")
+        published = str(folder) in PRESETS
+        if not published and (checkpoint or revision):
+            raise OptionError(
+                f"checkpoint and revision are options of ivm-v1, but {folder} holds its own weights"
+            )
+        if checkpoint and revision:
+            raise OptionError(
+                f"revision says what to fetch, but checkpoint={str(checkpoint)!r} is here already"
+            )
         require("peft", "full")
         self._run = _runner(device, threads, dtype)
         options = _options(self._run, attention, quantise, offload)
         with self._run.memory():
-            if str(folder) in PRESETS or checkpoint:
-                self.model = _open_reference(self._run, lmm, image, checkpoint, options)
+            if published:
+                self.model = _open_reference(self._run, lmm, image, checkpoint, revision, options)
             else:
                 self.model = load_model(
                     IVMModel,
@@ -284,11 +296,17 @@ def _options(runner: Runner, attention: str, quantise: str, offload: bool) -> di
 
 
 def _open_reference(
-    runner: Runner, lmm: str | Path, image: str | Path, checkpoint: str | Path, options: dict[str, Any]
+    runner: Runner,
+    lmm: str | Path,
+    image: str | Path,
+    checkpoint: str | Path,
+    revision: str,
+    options: dict[str, Any],
 ) -> IVMModel:
     """The published model: from its converted form in the cache, or converted now."""
     preset = PRESETS["ivm-v1"]
-    file = Path(checkpoint) if checkpoint else fetch_file(preset.hub, REFERENCE_FILE, preset.revision)
+    wanted = revision or preset.revision
+    file = Path(checkpoint) if checkpoint else fetch_file(preset.hub, REFERENCE_FILE, wanted)
     if not file.is_file():
         raise ModelError(f"checkpoint must be the published file {REFERENCE_FILE}, but {file} is no file")
     kept = cache_folder(file)
