@@ -16,7 +16,7 @@ from typing import Any
 from ivm.errors import DataError, InputError
 from ivm.types import Sample
 
-__all__ = ["Entry", "Problem", "Record", "Report", "get", "load", "read_json", "read_lines", "samples"]
+__all__ = ["BAD", "Entry", "Problem", "Record", "Report", "get", "load", "read_json", "read_lines", "samples"]
 
 BAD = (DataError, InputError)
 """What a wrong record raises; anything else is a fault of the program and is not held back."""
@@ -30,10 +30,12 @@ class Record:
         sample: the sample.
         file: the image's JPEG, PNG or WebP bytes where they hold exactly the sample's pixels, so that a store
             can keep them as they are; None where the image was made, cropped or turned.
+        more: further members that a store keeps beside the sample, suffix -> bytes.
     """
 
     sample: Sample
     file: bytes | None = None
+    more: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -170,19 +170,26 @@ class ShardWriter:
         """Samples written so far, those of an earlier start included."""
         return sum(shard.samples for shard in self._shards) + len(self._keys)
 
-    def write(self, sample: Sample, file: bytes | None = None, position: tuple[int, int] = (0, 0)) -> None:
+    def write(
+        self,
+        sample: Sample,
+        file: bytes | None = None,
+        position: tuple[int, int] = (0, 0),
+        more: Mapping[str, bytes] | None = None,
+    ) -> None:
         """Store one sample.
 
         Args:
             sample: what to store.
             file: the image's own file, where there is one.
             position: where the source goes on after this sample.
+            more: further members, suffix -> bytes, which readers of samples pass over.
 
         Raises:
             DataError: the uuid is a duplicate or empty, or the sample cannot be stored; nothing was written.
             OutputError: the disk does not take it.
         """
-        members = encode_sample(sample, file, self._encoding)
+        members = encode_sample(sample, file, self._encoding) | dict(more or {})
         self.write_members(sample.uuid, members, _count_key(sample.source, sample.human), position)
 
     def write_members(
@@ -372,7 +379,7 @@ def write_shards(
                     continue
                 noted = _note(writer, report, noted)
                 try:
-                    writer.write(record.sample, record.file, (number, item + 1))
+                    writer.write(record.sample, record.file, (number, item + 1), record.more)
                 except DataError as error:
                     report.add(Problem(entry.file, entry.place, str(error)))
                 if progress is not None:
