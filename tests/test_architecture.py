@@ -45,6 +45,8 @@ PARTS = {
     "blending": "render",
     "geometry": "render",
     "data_cli": "cli",
+    "eval_cli": "cli",
+    "progress": "cli",
     "training_cli": "cli",
     "lmm_cli": "cli",
     "server_cli": "cli",

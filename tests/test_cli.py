@@ -438,7 +438,7 @@ def test_models_lists_every_preset_at_any_width(
 
 def test_version_and_help(ran: Callable[..., Result]) -> None:
     assert ran("--version").stdout == f"ivm {ivm.__version__}\n"
-    for command in ([], ["mask"], ["demo"], ["models"], ["eval"], ["eval", "masks"]):
+    for command in ([], ["mask"], ["demo"], ["models"], ["eval"], ["eval", "masks"], ["eval", "vqa"]):
         text = ran(*command, "--help").stdout
         assert "Usage" in text
         assert "\x1b" not in text
@@ -464,66 +464,3 @@ def test_help_loads_no_library_for_pictures_or_models() -> None:
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"numpy", "cv2", "PIL", "onnxruntime", "rich", "tokenizers"}
     assert not heavy & set(answer.stdout.split())
-
-
-# Evaluation
-
-
-@pytest.fixture
-def pack(tmp_path: Path, picture: Picture) -> Path:
-    """A small COCO-format folder: eight photos with a red box, which is called a cup."""
-    folder = tmp_path / "cups"
-    (folder / "images").mkdir(parents=True)
-    images, annotations = [], []
-    for index in range(8):
-        box = (10, 10, 40 + index, 30)
-        Image.fromarray(picture(48, 64, red=box)).save(folder / "images" / f"{index}.png")
-        mask = np.zeros((48, 64), bool)
-        mask[box[1] : box[3], box[0] : box[2]] = True
-        images.append({"id": index, "file_name": f"{index}.png", "width": 64, "height": 48})
-        annotations.append(
-            {
-                "id": index,
-                "image_id": index,
-                "category_id": 1,
-                "segmentation": ivm.Heatmap.from_mask(mask).to_rle(),
-                "iscrowd": 0,
-            }
-        )
-    names = [{"id": 1, "name": "cup", "isthing": 1}, {"id": 2, "name": "dog", "isthing": 1}]
-    content = {"images": images, "annotations": annotations, "categories": names}
-    (folder / "annotations.json").write_text(json.dumps(content))
-    return folder
-
-
-def test_eval_masks_prints_the_model_beside_the_baselines_and_writes_figures(
-    ran: Callable[..., Result], pack: Path
-) -> None:
-    result = ran("eval", "masks", pack, "--split", "all", "-o", "report.json")
-    for words in ("colours on cups", "gIoU", "category", "whole image", "centre ellipse", "colour words"):
-        assert words in result.stdout
-    report = json.loads(Path("report.json").read_text())
-    assert report["images"] == 8
-    assert set(report["tables"]) == {"colours", "whole image", "centre ellipse", "colour words"}
-    again = ran("eval", "masks", pack, "--split", "all", "--limit", 3, "--no-baselines", "-o", "report.json")
-    assert "whole image" not in again.stdout
-    assert json.loads(Path("report.json").read_text())["images"] == 3
-
-
-def test_eval_masks_asks_the_model_with_the_threshold_given(ran: Callable[..., Result], pack: Path) -> None:
-    kept = []
-    for threshold in (0.0, 0.9):
-        options = ["--split", "all", "--no-baselines", "--threshold", threshold, "-o", "report.json"]
-        ran("eval", "masks", pack, *options)
-        kept.append(
-            json.loads(Path("report.json").read_text())["tables"]["colours"]["all present"]["kept"][0]
-        )
-    assert kept[0] == 1.0
-    assert kept[1] < 0.5
-
-
-def test_eval_masks_of_what_is_no_data(ran: Callable[..., Result], pack: Path) -> None:
-    assert "must hold annotations.json" in ran("eval", "masks", "nowhere", code=1).stderr
-    assert "split must be" in ran("eval", "masks", pack, "--split", "most", code=2).stderr
-    assert "threshold must be" in ran("eval", "masks", pack, "--threshold", "2", code=2).stderr
-    ran("eval", "masks", pack, "--split", "all", "-o", "no/report.json", code=1)

@@ -108,3 +108,15 @@ def test_wrong_input_is_refused():
 
 def test_a_flat_heatmap_points_to_the_middle():
     assert metrics.pointing_hit(np.ones((9, 9)), boxed(3, 3, 6, 6, (9, 9)))
+
+
+def test_mcnemar_agrees_with_the_binomial_distribution():
+    assert metrics.mcnemar(0, 0) == 1.0
+    assert metrics.mcnemar(5, 0) == pytest.approx(2 / 2**5)
+    assert metrics.mcnemar(1, 7) == metrics.mcnemar(7, 1) == pytest.approx(2 * (1 + 8) / 2**8)
+    assert metrics.mcnemar(6, 6) == 1.0
+    assert 0 < metrics.mcnemar(900, 1100) < 0.001  # large counts do not overflow
+    draws = np.random.default_rng(0).binomial(20, 0.5, 200_000)
+    assert metrics.mcnemar(15, 5) == pytest.approx((np.abs(draws - 10) >= 5).mean(), abs=0.005)
+    with pytest.raises(InputError, match="at least 0"):
+        metrics.mcnemar(-1, 2)

@@ -3,12 +3,8 @@
 Exit codes: 0 done, 1 a file or a model failed, 2 wrong usage, 130 interrupted.
 """
 
-from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +14,9 @@ from typer.core import TyperGroup
 
 from ivm.data_cli import data
 from ivm.errors import InstructionError, IVMError, OptionError
+from ivm.eval_cli import evaluate
 from ivm.lmm_cli import ask
+from ivm.progress import progress
 from ivm.server_cli import serve
 from ivm.training_cli import export, score, train
 
@@ -57,8 +55,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: it starts faster, and reads well at any width and without colour
     pretty_exceptions_enable=False,
 )
-evaluate = typer.Typer(cls=_Group, no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(evaluate, name="eval", help="Measure how good heatmaps are.")
+app.add_typer(evaluate, name="eval")
 app.add_typer(data, name="data")
 app.add_typer(train, name="train")
 app.command()(ask)
@@ -264,7 +261,7 @@ def _run_job(
     made = skipped = missing = 0
     total = len(faults) + len(items)
     try:
-        with _progress(total) as advance:
+        with progress(total) as advance:
             for outcome in chain(faults, mask_items(masker, items, folder, settings, heatmaps)):
                 if outcome.error:
                     failed.append(outcome)
@@ -296,28 +293,6 @@ def _run_job(
         _say(f"  and {len(failed) - _SHOWN} more, see {folder / RESULTS}", err=True)
     if failed:
         raise typer.Exit(_FAILED)
-
-
-@contextmanager
-def _progress(total: int | None, unit: str = "pictures") -> Iterator[Any]:
-    """A bar on stderr while it is a terminal, nothing otherwise; yields what moves it on by one, or `to`."""
-    if not sys.stderr.isatty():
-        yield lambda to=None: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(30), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=total)
-
-        def advance(to: int | None = None) -> None:
-            if to is None:
-                progress.advance(task)
-            else:
-                progress.update(task, completed=to)
-
-        yield advance
 
 
 @app.command()
@@ -363,66 +338,3 @@ def models() -> None:
         console.print(head)
         for line in lines:
             console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
-
-
-@evaluate.command()
-def masks(
-    data: Annotated[
-        Path,
-        typer.Argument(help="Folder with annotations.json (COCO format) and images/.", show_default=False),
-    ],
-    model: _Model = "compact",
-    split: Annotated[
-        str, typer.Option(help="Photos to ask about, by their names: train, val, test (15 %) or all.")
-    ] = "test",
-    kind: Annotated[
-        list[str] | None,
-        typer.Option(help="Ask only this kind of question; may be repeated.  [default: all kinds]"),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Ask about so many photos.  [default: all]", min=1)
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Chooses phrasings and absent names.", min=0)] = 0,
-    threshold: _Threshold = None,
-    baselines: Annotated[bool, typer.Option(help="Measure the trivial baselines beside it.")] = True,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Also write all figures as JSON.")
-    ] = None,
-    device: _Device = "auto",
-    threads: _Threads = None,
-) -> None:
-    """Ask about photos with known masks, and print how good the answers are.
-
-    Figures are given by kind of instruction, with 95 % intervals clustered by photo, beside three trivial
-    baselines: the whole image, an ellipse in its centre, and the colours that the instruction names.
-    """
-    from ivm.data.packs import read_pack
-    from ivm.evaluation.masks import evaluate_masks, pack_questions, print_report
-    from ivm.masker import load
-    from ivm.types import check_threshold
-
-    if threshold is not None:
-        check_threshold(threshold)
-    left_out: list[str] = []
-    pack = read_pack(data)
-    masker = load(model, device=device, threads=threads)
-    samples = pack_questions(pack, split, seed, kinds=kind or None, limit=limit, left_out=left_out)
-    with _progress(None, "questions") as advance:
-        report = evaluate_masks(
-            samples,
-            masker,
-            model=masker.name,
-            data=pack.name,
-            split=split,
-            seed=seed,
-            threshold=threshold,
-            baselines=baselines,
-            left_out=left_out,
-            progress=lambda done: advance(to=done),
-        )
-    print_report(report)
-    if output is not None:
-        report.save(output)
-        _say(str(output))
-    if not report.complete:
-        raise typer.Exit(_INTERRUPTED)

@@ -26,7 +26,17 @@ from ivm.render import Rendered, render
 from ivm.tiles import Tiles
 from ivm.types import Heatmap
 
-__all__ = ["LMM", "SHOW", "MaskedChat", "Reply", "Turn", "check_address", "image_url", "messages_for"]
+__all__ = [
+    "BOTH_NOTE",
+    "LMM",
+    "SHOW",
+    "MaskedChat",
+    "Reply",
+    "Turn",
+    "check_address",
+    "image_url",
+    "messages_for",
+]
 
 SHOW: dict[str, str] = {
     "masked": "the masked picture alone, as in the paper",
@@ -35,7 +45,9 @@ SHOW: dict[str, str] = {
 }
 """Which pictures an LMM is shown; the first is the default."""
 
-_BOTH = "The first picture is whole. In the second, what does not matter for the instruction was removed."
+BOTH_NOTE = "The first picture is whole. In the second, what does not matter for the instruction was removed."
+"""What an LMM is told where it sees two pictures."""
+
 _RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
 _LONGEST_WAIT = 30.0  # seconds, whatever a server asks for
 _LOCAL = {"localhost", "127.0.0.1", "::1"}
@@ -265,7 +277,7 @@ class MaskedChat:
         if self.show == "both" and rendered.kept_whole:  # nothing was removed: the same picture twice
             shown = shown[:1]
         history = [(turn.instruction, turn.reply.text) for turn in self.turns]
-        note = _BOTH if len(shown) == 2 else None
+        note = BOTH_NOTE if len(shown) == 2 else None
         urls = [image_url(picture, self.longest) for picture in shown]
         return messages_for(instruction, urls, system=self.system, history=history, note=note)
 

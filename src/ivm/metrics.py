@@ -6,6 +6,8 @@ questions about the same photo are not independent.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ivm.errors import InputError
@@ -17,6 +19,7 @@ __all__ = [
     "giou",
     "intersection_and_union",
     "iou",
+    "mcnemar",
     "mean_absolute_error",
     "pointing_hit",
     "precision_at",
@@ -155,3 +158,24 @@ def clustered_interval(
         return float("nan"), float("nan")
     low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def mcnemar(better: int, worse: int) -> float:
+    """McNemar's exact test of paired answers: the two-sided p-value, in (0, 1].
+
+    Under the null hypothesis a question whose answer changed got better or worse with equal chance; questions
+    answered alike tell nothing. 1 where none changed. (McNemar, Psychometrika 1947; exact: the binomial
+    distribution in place of chi squared.)
+
+    Args:
+        better: questions right only in the second condition.
+        worse: questions right only in the first.
+
+    Raises:
+        InputError: a count is negative.
+    """
+    if better < 0 or worse < 0:
+        raise InputError(f"counts must be at least 0, but got {better} and {worse}")
+    changed = better + worse
+    tail = sum(math.comb(changed, k) for k in range(min(better, worse) + 1))
+    return min(1.0, 2 * tail / 2**changed)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +16,9 @@ from ivm.data.grammar import instructions_for, name_instructions
 from ivm.data.materials import nouns_looked_for
 from ivm.data.packs import Pack, Photo
 from ivm.data.photo_scenes import photo_scene
-from ivm.errors import DataError, OptionError, OutputError
+from ivm.errors import DataError, OptionError
 from ivm.evaluation.baselines import BASELINES
+from ivm.evaluation.reports import cell, write_json
 from ivm.types import Masking, Sample
 
 __all__ = [
@@ -106,14 +105,7 @@ class MaskReport:
         Raises:
             OutputError: the file cannot be written.
         """
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            text = json.dumps(_plain(asdict(self)), indent=1, allow_nan=False)
-            temporary.write_text(text + "\n", encoding="utf-8")
-            temporary.replace(path)
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        write_json(asdict(self), path)
 
 
 def pack_questions(
@@ -339,15 +331,6 @@ def evaluate_masks(
     return report
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: null stands for a figure that does not exist."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
 _COLUMNS = (
     ("gIoU", "giou"),
     ("cIoU", "ciou"),
@@ -375,11 +358,13 @@ def print_report(report: MaskReport, console: Any = None) -> None:
     for title in ("kind", "n", *(title for title, _ in _COLUMNS)):
         table.add_column(title, justify="left" if title == "kind" else "right")
     for kind, row in report.tables[report.model].items():
-        table.add_row(kind, str(row["n"]), *(_cell(row.get(key), True) for _, key in _COLUMNS))
+        table.add_row(kind, str(row["n"]), *(cell(row.get(key)) for _, key in _COLUMNS))
     for name, by_kind in report.tables.items():
         if name != report.model and TOTAL in by_kind:
             row = by_kind[TOTAL]
-            table.add_row(f"{name}", str(row["n"]), *(_cell(row.get(key), False) for _, key in _COLUMNS))
+            table.add_row(
+                f"{name}", str(row["n"]), *(cell(row.get(key), interval=False) for _, key in _COLUMNS)
+            )
     console.print(table)
     ours = report.tables[report.model].get(TOTAL)
     others = {name: t[TOTAL] for name, t in report.tables.items() if name != report.model and TOTAL in t}
@@ -396,11 +381,3 @@ def print_report(report: MaskReport, console: Any = None) -> None:
         )
     if report.left_out:
         console.print(f"{len(report.left_out)} photos were left out; the first: {report.left_out[0]}")
-
-
-def _cell(value: list[float] | None, interval: bool) -> str:
-    if value is None:
-        return ""
-    # Half the interval's width, without its leading zero: a line of 80 columns holds all figures.
-    half = f"±{(value[2] - value[1]) / 2:.2f}".replace("±0.", "±.")
-    return f"{value[0]:.2f}{half}" if interval else f"{value[0]:.2f}"

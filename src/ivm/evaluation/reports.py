@@ -1,0 +1,56 @@
+"""What reports share: JSON written whole or not at all, and figures with their intervals in narrow cells."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ivm.errors import OutputError
+
+__all__ = ["cell", "write_json", "write_lines"]
+
+
+def write_json(content: Any, path: str | os.PathLike[str]) -> None:
+    """Write as JSON, whole or not at all; null stands for a figure that does not exist (NaN).
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    _write(json.dumps(_plain(content), indent=1, allow_nan=False) + "\n", Path(path))
+
+
+def write_lines(records: Iterable[Any], path: str | os.PathLike[str]) -> None:
+    """Write as JSON lines, otherwise as `write_json`."""
+    lines = [json.dumps(_plain(record), ensure_ascii=False, allow_nan=False) + "\n" for record in records]
+    _write("".join(lines), Path(path))
+
+
+def _write(text: str, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def cell(value: Sequence[float] | None, interval: bool = True) -> str:
+    """A figure [value, low, high] with half the width of its interval; empty for None."""
+    if value is None:
+        return ""
+    # Half the interval's width, without its leading zero: a line of 80 columns holds all figures.
+    half = f"±{(value[2] - value[1]) / 2:.2f}".replace("±0.", "±.")
+    return f"{value[0]:.2f}{half}" if interval else f"{value[0]:.2f}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
