@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 a file or a model failed, 2 wrong usage, 130 interrupted.
 """
 
+from __future__ import annotations
 
 import json
 from itertools import chain
