@@ -105,6 +105,32 @@ def test_eval_masks_of_what_is_no_data(ran: Callable[..., Result], pack: Path) -
     ran("eval", "masks", pack, "--split", "all", "-o", "no/report.json", code=1)
 
 
+# Referring expressions
+
+
+def test_eval_expressions_of_a_data_set_and_of_its_store(
+    ran: Callable[..., Result], tmp_path: Path, picture: Picture
+) -> None:
+    photos = tmp_path / "words"
+    photos.mkdir()
+    Image.fromarray(picture(48, 64, red=(10, 10, 40, 30))).save(photos / "a.png")
+    mask = np.zeros((48, 64), np.uint8)
+    mask[10:30, 10:40] = 255
+    Image.fromarray(mask).save(photos / "a-mask.png")
+    (photos / "samples.csv").write_text("image,instruction,mask\na.png,the red box,a-mask.png\n")
+    from_reader = ran("eval", "expressions", photos, "--reader", "csv", "-o", "report.json")
+    report = json.loads(Path("report.json").read_text())
+    assert report["tables"]["colours"]["all present"]["box_p_at_50"][0] == 1.0
+    assert "boxes around the masks" in from_reader.stdout
+    ran("data", "convert", "csv", photos, "-o", "store")
+    ran("eval", "expressions", "store", "--no-baselines", "-o", "again.json")
+    again = json.loads(Path("again.json").read_text())
+    assert again["tables"]["colours"]["all present"] == report["tables"]["colours"]["all present"]
+    assert "--reader" in ran("eval", "expressions", "store", "--set", "a=b", code=2).stderr
+    assert "NAME=VALUE" in ran("eval", "expressions", photos, "--reader", "csv", "--set", "a", code=2).stderr
+    assert "index.json" in ran("eval", "expressions", photos, code=1).stderr
+
+
 # Visual questions
 
 
@@ -227,6 +253,8 @@ def test_vqa_dry_run_masks_and_asks_nobody(
     (own.parent / "b.png").unlink()
     broken = ran("eval", "vqa", "own", own, "--dry-run", code=1)
     assert "2 questions have no readable picture" in broken.stderr
+    (own.parent / "a.png").unlink()
+    assert "--images must name their folder" in ran("eval", "vqa", "own", own, "--dry-run", code=1).stderr
 
 
 def test_vqa_tells_what_is_left_without_a_judge_and_judges_later(

@@ -120,3 +120,13 @@ def test_mcnemar_agrees_with_the_binomial_distribution():
     assert metrics.mcnemar(15, 5) == pytest.approx((np.abs(draws - 10) >= 5).mean(), abs=0.005)
     with pytest.raises(InputError, match="at least 0"):
         metrics.mcnemar(-1, 2)
+
+
+def test_boxes_around_masks():
+    a, b = boxed(0, 0, 4, 5), boxed(2, 0, 6, 5)
+    assert metrics.box_iou(a, b) == pytest.approx(10 / 30)
+    corners = np.zeros((10, 10), bool)
+    corners[0, 0] = corners[4, 3] = True  # its box is that of `a`
+    assert metrics.box_iou(corners, a) == 1.0
+    assert metrics.box_iou(corners, np.zeros((10, 10), bool)) == 0.0
+    assert metrics.box_iou(np.zeros((10, 10), bool), np.zeros((10, 10), bool)) == 1.0

@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from ivm.types import Sample
 
-__all__ = ["data"]
+__all__ = ["data", "read_options"]
 
 data = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Bring samples, make them, look at them."
@@ -83,7 +83,7 @@ def convert(
     from ivm.data.shards import write_shards
     from ivm.data.transforms import limit_sides
 
-    options = _options(option)
+    options = read_options(option)
     recipe = {"reader": reader, "source": source.resolve().name, "options": options, "max_side": max_side}
     found = entries(reader, source, options)
     with _progress() as progress:
@@ -154,7 +154,7 @@ def preview(
     if reader:
         from ivm.data.readers import entries
 
-        samples = load_samples(entries(reader, source, _options(option)), report)
+        samples = load_samples(entries(reader, source, read_options(option)), report)
     elif option:
         raise OptionError("--set needs --reader: it is an option of a reader")
     elif source.is_dir():
@@ -271,7 +271,7 @@ def split(
     from ivm.errors import OptionError
 
     shares = {}
-    for name, value in _options(part or ["train=0.9", "val=0.05", "test=0.05"]).items():
+    for name, value in read_options(part or ["train=0.9", "val=0.05", "test=0.05"]).items():
         try:
             shares[name] = float(value)
         except ValueError:
@@ -320,7 +320,12 @@ def verify(
         raise typer.Exit(1)
 
 
-def _options(given: list[str] | None) -> dict[str, str]:
+def read_options(given: list[str] | None) -> dict[str, str]:
+    """NAME=VALUE as a command takes them.
+
+    Raises:
+        OptionError: one has another form.
+    """
     from ivm.errors import OptionError
 
     options = {}

@@ -14,6 +14,7 @@ from ivm.errors import InputError
 
 __all__ = [
     "auroc",
+    "box_iou",
     "ciou",
     "clustered_interval",
     "giou",
@@ -51,6 +52,22 @@ def iou(mask_HW: np.ndarray, target_HW: np.ndarray) -> float:
     """
     both, either = intersection_and_union(mask_HW, target_HW)
     return both / either if either else 1.0
+
+
+def box_iou(mask_HW: np.ndarray, target_HW: np.ndarray) -> float:
+    """Intersection over union of the smallest boxes around two boolean masks [H, W]; 1 where both are empty.
+
+    What compares with models that answer with a box: their accuracy on RefCOCO counts those above 0.5.
+    """
+    return iou(_filled(mask_HW), _filled(target_HW))
+
+
+def _filled(mask_HW: np.ndarray) -> np.ndarray:
+    box_HW = np.zeros_like(mask_HW)
+    rows, columns = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
+    if rows.size:
+        box_HW[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+    return box_HW
 
 
 def giou(ious_N: np.ndarray) -> float:

@@ -55,11 +55,11 @@ def test_the_oracle_is_perfect_and_images_are_given_once(samples):
     oracle = Oracle(samples)
     report = evaluate_masks(samples, oracle, model="oracle", data="shapes", baselines=False)
     row = report.tables["oracle"]["all present"]
-    for metric in ("giou", "ciou", "pointing", "p_at_50", "found_accuracy"):
+    for metric in ("giou", "ciou", "pointing", "p_at_50", "box_p_at_50", "found_accuracy"):
         assert row[metric] == [1.0, 1.0, 1.0]
     assert row["mae"][0] == 0.0
     assert report.tables["oracle"]["absent"]["found_accuracy"][0] == 1.0
-    assert report.detection["oracle"] == {"auroc": 1.0, "absent_at_5": 1.0}
+    assert report.detection["oracle"] == {"auroc": 1.0, "absent_at_5": 1.0, "giou_of_found": 1.0}
     assert oracle.calls == report.images == 40
     assert report.complete
 
@@ -145,6 +145,21 @@ def test_damaged_photos_are_left_out_and_named_or_stop(pack_folder):
 def test_an_answer_with_nothing_kept_for_nothing_relevant_is_right():
     answer = Answer("a", "i", "absent", False, 0, 0, False, 0.0, 0.0, False, 0.1)
     assert answer.iou == 1.0
+
+
+def test_what_is_not_found_counts_as_an_empty_mask_for_absent_targets():
+    def answer(present, found, both, either):
+        return Answer(
+            "a", "i", "k" if present else "absent", present, both, either, True, 0.0, 0.1, found, 0.5
+        )
+
+    given = [
+        answer(True, True, 3, 4),
+        answer(True, False, 3, 4),
+        answer(False, False, 0, 9),
+        answer(False, True, 0, 9),
+    ]
+    assert summarise(given)[1]["giou_of_found"] == pytest.approx((0.75 + 0 + 1 + 0) / 4)
 
 
 @pytest.mark.skipif(data_folder() is None, reason="the packs of IVM_DATA are not here")

@@ -57,6 +57,7 @@ class Answer:
         kept: kept area.
         found: whether the masking found the target.
         score: its found score.
+        box_iou: intersection over union of the boxes around mask and target.
     """
 
     uuid: str
@@ -70,6 +71,7 @@ class Answer:
     kept: float
     found: bool
     score: float
+    box_iou: float = 0.0
 
     @property
     def iou(self) -> float:
@@ -82,8 +84,10 @@ class MaskReport:
     """The figures of one evaluation, with what is needed to make them again.
 
     `tables[masking][kind][metric]` is [value, low, high] with a 95 % interval clustered by image; "n" and
-    "images" are counts. `detection[masking]` has "auroc" and "absent_at_5" (absent targets recognised at 5 %
-    false alarms) over present and absent questions together.
+    "images" are counts; "box_p_at_50" is the share of boxes around the mask with an IoU above 0.5.
+    `detection[masking]` is over present and absent questions together: "auroc", "absent_at_5" (absent targets
+    recognised at 5 % false alarms) and "giou_of_found", the gIoU where a mask of what was not found counts as
+    empty, as for gRefCOCO (Liu et al., CVPR 2023).
     """
 
     model: str
@@ -216,6 +220,7 @@ def answers(
                     kept=float(mask.mean()),
                     found=heatmap.found,
                     score=heatmap.score,
+                    box_iou=metrics.box_iou(mask, target),
                 )
 
 
@@ -242,6 +247,9 @@ def summarise(given: Sequence[Answer]) -> tuple[dict[str, dict[str, Any]], dict[
     detection = {
         "auroc": metrics.auroc(scores, present),
         "absent_at_5": metrics.recall_at_false_alarms(scores, present, 0.05),
+        "giou_of_found": metrics.giou(
+            np.array([a.iou * a.found if a.present else not a.found for a in given])
+        ),
     }
     return table, detection
 
@@ -254,6 +262,7 @@ def _row(rows: Sequence[Answer]) -> dict[str, Any]:
         "giou": ious,
         "pointing": np.array([a.hit for a in rows], float),
         "p_at_50": (ious > 0.5).astype(float),
+        "box_p_at_50": np.array([a.box_iou > 0.5 for a in rows], float),
         "mae": np.array([a.error for a in rows]),
         "kept": np.array([a.kept for a in rows]),
         "found_accuracy": np.array([a.found for a in rows], float),
@@ -379,5 +388,9 @@ def print_report(report: MaskReport, console: Any = None) -> None:
             f"absent targets: {detection['absent_at_5']:.0%} recognised at 5 % false alarms, "
             f"AUROC of the found score {detection['auroc']:.3f}"
         )
+        console.print(f"gIoU of all, a mask not found counting as empty: {detection['giou_of_found']:.3f}")
+    if ours:
+        met = cell(ours["box_p_at_50"])
+        console.print(f"boxes around the masks of present targets with an IoU above 0.5: {met}")
     if report.left_out:
         console.print(f"{len(report.left_out)} photos were left out; the first: {report.left_out[0]}")

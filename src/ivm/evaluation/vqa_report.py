@@ -277,7 +277,7 @@ def print_report(report: Mapping[str, Any], console: Any = None) -> None:
         console.print(table)
     print_looks(figures, console)
     console.print()
-    table = _table("cost", "requests", "reused", "tokens sent", "received", "s, median", "s, 95 %", "price")
+    table = _table("cost", "requests", "reused", "tokens in", "out", "median s", "95 % s", "price")
     for condition, row in figures["cost"].items():
         tokens = (
             (f"{row['tokens_sent']:,}", f"{row['tokens_received']:,}") if row["tokens_counted"] else ("", "")
@@ -297,14 +297,16 @@ def print_looks(figures: Mapping[str, Any], console: Any = None) -> None:
     console = console or Console()
     for condition, rows in figures["masks"].items():
         console.print()
-        table = _table(f"masks: {condition}", "n", "kept", "target kept", "found", "kept whole", "s, median")
+        told = any(not np.isnan(row["target_kept"][0]) for row in rows.values())  # where the target is
+        more = ("target kept",) if told else ()
+        table = _table(f"masks: {condition}", "n", "kept", *more, "found", "kept whole", "median s")
         for kind, row in rows.items():
-            aimed = None if np.isnan(row["target_kept"][0]) else row["target_kept"]
-            kept, found = (cell(row[name]) if row["questions"] else "" for name in ("kept", "found"))
-            seconds = _plain(row["seconds"]["median"], 3)
-            table.add_row(
-                kind, str(row["questions"]), kept, cell(aimed), found, str(row["kept_whole"]), seconds
+            aimed = (
+                (cell(row["target_kept"]),) if told and not np.isnan(row["target_kept"][0]) else ("",) * told
             )
+            kept, sure = (cell(row[name]) if row["questions"] else "" for name in ("kept", "found"))
+            shown = (str(row["questions"]), kept, *aimed, sure, str(row["kept_whole"]))
+            table.add_row(kind, *shown, _plain(row["seconds"]["median"], 3))
         console.print(table)
 
 
@@ -338,7 +340,7 @@ def _table(*titles: str) -> Any:
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for place, title in enumerate(titles):
-        table.add_column(title, justify="right" if place else "left")
+        table.add_column(title, justify="right" if place else "left", no_wrap=True)
     return table
 
 
