@@ -171,7 +171,9 @@ class Malicious:
 
 def test_nothing_but_tensors_is_unpickled(tmp_path, capsys):
     torch.save({"a": Malicious()}, tmp_path / "bad.bin")
-    with pytest.raises(CheckpointError, match="cannot be read as a checkpoint of tensors"):
+    with pytest.raises(
+        CheckpointError, match=r"of tensors: it is damaged, or holds other objects, which are"
+    ):
         read_reference(tmp_path / "bad.bin")
     assert capsys.readouterr().out == ""
     for content in ([1, 2], {"epoch": 3}):
@@ -324,6 +326,14 @@ def test_a_base_model_that_is_given_has_a_commit_of_its_own(tiny_bases, monkeypa
     assert sorted(asked) == [("my/llava", "0123abc"), ("my/sam", "main")]
     assert (config.lmm_base, config.lmm_revision) == ("my/llava", "0123abc")
     assert (config.image_base, config.image_revision) == ("my/sam", "main")
+
+
+def test_a_base_model_that_does_not_fit_is_named(tiny_folder, tiny_bases):
+    other = tiny_bases("llava", "sam2").image_base
+    with pytest.raises(
+        CheckpointError, match=rf"tiny with image='{other}' does not fit .* instead of \[32, 24\]"
+    ):
+        FullModel(tiny_folder, device="cpu", image=other)
 
 
 def test_a_commit_of_the_published_checkpoint_can_be_asked_for(published, monkeypatch):

@@ -1,3 +1,4 @@
+import importlib.util
 import sys
 import types
 
@@ -170,6 +171,7 @@ def test_quantised_weights_reach_the_lmm_as_asked(tiny_folder, monkeypatch):
     ("options", "message"),
     [
         ({"attention": "fast"}, "attention must be one of auto, eager, sdpa, .*, but got 'fast'"),
+        ({"attention": "flash_attention_2"}, "attention='flash_attention_2' needs a CUDA GPU: leave it out"),
         ({"quantise": "2bit"}, "quantise must be one of none, 8bit, 4bit, but got '2bit'"),
         ({"quantise": "4bit"}, "quantise='4bit' needs a CUDA GPU without offload, but the model runs on cpu"),
         ({"cache_images": -1}, "cache_images must be an integer of at least 0, but got -1"),
@@ -188,6 +190,14 @@ def test_without_bitsandbytes_the_command_is_named(tiny_folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'ivm\[quantise\]'"):
         FullModel(tiny_folder, device="cuda", quantise="8bit")
+
+
+def test_a_package_for_attention_that_is_absent_is_named(tiny_folder, monkeypatch):
+    if importlib.util.find_spec("flash_attn"):
+        pytest.skip("flash attention is installed")
+    monkeypatch.setattr(full, "_options", lambda *_: {"attn_implementation": "flash_attention_2"})
+    with pytest.raises(ModelError, match="cannot be loaded with these options: FlashAttention2"):
+        FullModel(tiny_folder, device="cpu")
 
 
 def test_full_memory_says_which_options_lower_it(tiny_folder, monkeypatch):

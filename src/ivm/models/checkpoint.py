@@ -83,7 +83,8 @@ def load_model(
             raise ModelError(f"{folder} holds its base models itself: leave lmm and image out")
         return _load_whole(model_class, folder, config, runner, options)
     model = assemble(config, runner, lmm, image, model_class=model_class, **options)
-    fill(model, read_weights(folder / _WEIGHTS), str(folder))
+    given = "".join(f" with {name}={str(base)!r}" for name, base in (("lmm", lmm), ("image", image)) if base)
+    fill(model, read_weights(folder / _WEIGHTS), f"{folder}{given}")
     return model.eval()
 
 
@@ -226,6 +227,8 @@ def read_reference(file: Path) -> dict[str, Tensor]:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, UnpicklingError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
+        if isinstance(error, UnpicklingError):  # whose own words tell how to run what is in it
+            reason = "it is damaged, or holds other objects, which are not unpickled"
         raise CheckpointError(f"{file} cannot be read as a checkpoint of tensors: {reason}") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{file} must hold tensors by their names, but holds something else")

@@ -267,6 +267,8 @@ def _options(runner: Runner, attention: str, quantise: str, offload: bool) -> di
     """Arguments of the LMM's from_pretrained."""
     options: dict[str, Any] = {}
     if attention != "auto":
+        if attention.startswith("flash") and runner.device.type != "cuda":
+            raise OptionError(f"attention={attention!r} needs a CUDA GPU: leave it out, or give 'sdpa'")
         options["attn_implementation"] = attention
     if quantise != "none":
         if runner.device.type != "cuda" or offload:

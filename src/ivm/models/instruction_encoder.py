@@ -82,10 +82,12 @@ class InstructionTokens:
     def __init__(self, tokenizer: Any, config: Any, template: str, question: str, side: int) -> None:
         family = FAMILIES[config.model_type]
         self.image_id = int(config.image_token_id)
-        if tokenizer.convert_tokens_to_ids(family.image_token) != self.image_id:
+        found = tokenizer.convert_tokens_to_ids(family.image_token)
+        if found != self.image_id:
             raise ModelError(
                 f"the LMM must have the image token {family.image_token} with id {self.image_id}, but its "
-                f"tokenizer gives {tokenizer.convert_tokens_to_ids(family.image_token)}: a text model's?"
+                + ("tokenizer has none" if found is None else f"tokenizer gives it the id {found}")
+                + ": is it that of a text model?"
             )
         if template.count("{image}") != 1 or template.count("{instruction}") != 1:
             raise ModelError(f"a template must have {{image}} and {{instruction}} once, but is {template!r}")

@@ -104,7 +104,7 @@ def open_model(model_class: Any, folder: Path, runner: Runner, **options: Any) -
         options: of from_pretrained; with device_map or quantization_config the weights lie where that says.
 
     Raises:
-        ModelError: the folder has no weights as safetensors.
+        ModelError: the folder has no weights as safetensors, or an option needs a package that is absent.
         CheckpointError: weights are missing, damaged, or of another shape than config.json says.
     """
     if not any(folder.glob("*.safetensors")):
@@ -123,6 +123,9 @@ def open_model(model_class: Any, folder: Path, runner: Runner, **options: Any) -
                 ignore_mismatched_sizes=True,  # they are reported below, each with its name
                 **options,
             )
+    except ImportError as error:  # of flash attention, or of a quantisation
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{folder} cannot be loaded with these options: {reason}") from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         if type(error).__name__ == "OutOfMemoryError":  # the weights are whole
             raise
