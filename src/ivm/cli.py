@@ -17,6 +17,7 @@ from ivm.data_cli import data
 from ivm.errors import InstructionError, IVMError, OptionError
 from ivm.eval_cli import evaluate
 from ivm.lmm_cli import ask
+from ivm.robot_cli import robot
 from ivm.progress import progress
 from ivm.server_cli import serve
 from ivm.training_cli import export, score, train
@@ -59,6 +60,7 @@ app = typer.Typer(
 app.add_typer(evaluate, name="eval")
 app.add_typer(data, name="data")
 app.add_typer(train, name="train")
+app.add_typer(robot, name="robot")
 app.command()(ask)
 app.command()(serve)
 app.command()(score)

@@ -99,7 +99,7 @@ class CompactRuntime:
         side = self.image_size // 4
         if not features:
             return np.zeros((0, side, side), np.float32), np.zeros(0, np.float32)
-        text, mask = self._encode_text(instructions)
+        text, mask = self.encode_text(instructions)
         logits, found = self._session("decoder").run(
             None,
             {
@@ -112,7 +112,8 @@ class CompactRuntime:
         )
         return logits, 1.0 / (1.0 + np.exp(-found))
 
-    def _encode_text(self, instructions: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    def encode_text(self, instructions: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """B instructions -> the frozen text encoder's tokens float32 [B, T, D], and int64 mask [B, T]."""
         if self._tokenizer is None:
             from tokenizers import Tokenizer
 

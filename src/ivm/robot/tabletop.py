@@ -193,7 +193,7 @@ class TabletopEnv(gymnasium.Env):
         return self._observe(), float(success), success, False, self._info(success)
 
     def render(self) -> np.ndarray | None:
-        """uint8 [size, 2 * size, 3]: the side and the wrist camera's picture; None without a render mode."""
+        """uint8 [size, 2 * size, 3]: both cameras' pictures; None where `render_mode` is None."""
         if self.render_mode is None:
             return None
         return np.concatenate([self._pictures[name] for name in CAMERAS], axis=1)

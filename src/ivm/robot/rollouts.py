@@ -1,0 +1,295 @@
+"""Rollouts of policies on the tabletop: how often they succeed, with and without distractors.
+
+Every policy is tried on the same seeds, and a table with distractors is, object by object, the cleared one of
+the same seed with more on it; so policies and conditions are compared on equal terms.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from ivm.errors import DataError, OptionError, OutputError
+from ivm.robot import MAX_STEPS
+from ivm.robot.cloning import load_policy
+from ivm.robot.config import TRUE_MASKS, UNMASKED, CloningConfig
+from ivm.robot.demonstrations import Setup
+from ivm.robot.expert import expert_actions
+from ivm.robot.lcbc import DiffusionPolicy, text_features
+from ivm.robot.masking import MaskSettings
+from ivm.robot.moments import shrink
+from ivm.robot.wrappers import MaskedObservation
+from ivm.types import Masking
+
+__all__ = [
+    "CONDITIONS",
+    "EXPERT",
+    "Actor",
+    "ClonedActor",
+    "ExpertActor",
+    "Rate",
+    "load_actor",
+    "roll_out",
+    "summarise",
+    "wilson_interval",
+]
+
+CONDITIONS = {"cleared": "no distractors", "distractors": "with distractors"}
+"""Condition -> what it is called in tables."""
+
+EXPERT = "expert"
+"""Stands for the scripted expert in place of a policy."""
+
+
+class Actor(Protocol):
+    """What is rolled out.
+
+    Attributes:
+        name: for tables and records.
+        masker: how its pictures are masked: "none", "environment" or a model's name.
+        settings: of masking.
+    """
+
+    name: str
+    masker: str
+    settings: MaskSettings
+
+    def begin(self, env: Any, seed: int) -> None:
+        """An episode begins; `env` is the tabletop without wrappers."""
+        ...
+
+    def act(self, observation: dict[str, Any]) -> np.ndarray | None:
+        """float32 [5], or None where it has nothing more to do."""
+        ...
+
+
+class ClonedActor:
+    """A trained policy: looks, draws a chunk of actions, carries out the first few, looks again."""
+
+    def __init__(self, name: str, policy: DiffusionPolicy, masker: str, settings: MaskSettings) -> None:
+        self.name, self.masker, self.settings = name, masker, settings
+        self._policy, self._waiting = policy.eval(), deque[np.ndarray]()
+
+    def begin(self, env: Any, seed: int) -> None:
+        """Its own noise is drawn from the seed, too: an episode is the same every time."""
+        self._generator = torch.Generator().manual_seed(seed)
+        self._waiting.clear()
+
+    def act(self, observation: dict[str, Any]) -> np.ndarray:
+        """See `Actor`."""
+        if not self._waiting:
+            config = self._policy.config
+            pictures = np.stack([shrink(observation[c], config.picture) for c in config.cameras])
+            chunk = self._policy.sample(
+                torch.from_numpy(pictures).permute(0, 3, 1, 2)[None],
+                torch.from_numpy(np.asarray(observation["state"], np.float32))[None],
+                torch.from_numpy(text_features(observation["instruction"]).copy())[None],
+                self._generator,
+            )
+            self._waiting.extend(chunk[0, : config.execute].numpy())
+        return self._waiting.popleft()
+
+
+class ExpertActor:
+    """The scripted expert, which knows the simulation's state: the most that can be reached."""
+
+    name = EXPERT
+    masker = UNMASKED
+    settings = MaskSettings()
+
+    def begin(self, env: Any, seed: int) -> None:
+        """See `Actor`."""
+        self._actions = expert_actions(env)
+
+    def act(self, observation: dict[str, Any]) -> np.ndarray | None:
+        """See `Actor`."""
+        return next(self._actions, None)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Successes of one policy in one condition, with the 95 % interval of Wilson's score."""
+
+    name: str
+    masker: str
+    condition: str
+    successes: int
+    episodes: int
+    low: float
+    high: float
+
+    @property
+    def rate(self) -> float:
+        """In [0, 1]."""
+        return self.successes / self.episodes
+
+
+def load_actor(name: str) -> tuple[Actor, Setup]:
+    """What `name` means, a policy's file or run folder or "expert", and the setup it was trained in."""
+    if name == EXPERT:
+        return ExpertActor(), Setup()
+    policy, config, header = load_policy(Path(name))
+    trained: CloningConfig = config
+    label = Path(name).resolve().parent.name if Path(name).is_file() else Path(name).resolve().name
+    actor = ClonedActor(label, policy, trained.masker, trained.settings)
+    return actor, Setup.from_json(header["environment"])
+
+
+def wilson_interval(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """(low, high) of a share, by Wilson's score: true to small counts and to shares near 0 and 1.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
+
+    Raises:
+        OptionError: not 0 <= successes <= count, or count is 0.
+    """
+    if count < 1 or not 0 <= successes <= count:
+        raise OptionError(
+            f"successes must be from 0 to a count of at least 1, but got {successes} of {count}"
+        )
+    share = successes / count
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def roll_out(
+    actors: Sequence[Actor],
+    setup: Setup,
+    episodes: int,
+    seed: int,
+    record: Path,
+    conditions: Sequence[str] = tuple(CONDITIONS),
+    progress: Callable[[int, int], None] | None = None,
+    load_masker: Callable[[str], Masking] | None = None,
+) -> list[dict[str, Any]]:
+    """Try every actor in every condition on seeds `seed`, `seed + 1`, ...; the same call goes on.
+
+    Args:
+        actors: with different names.
+        setup: of the environment; `cleared` is set by the condition.
+        episodes: for each actor and condition.
+        seed: of the first episode.
+        record: JSON-lines file, a line an episode, added to as they end: name, masker, condition, seed,
+            environment, success, steps, instruction. Lines that it has already are not done again.
+        conditions: of CONDITIONS.
+        progress: called with (episodes done, episodes in all).
+        load_masker: makes the masker of a name; default `ivm.masker.load`.
+
+    Returns:
+        the rows asked for, those of earlier calls included. Ctrl-C (KeyboardInterrupt) passes; what is in the
+        record stays.
+
+    Raises:
+        OptionError: a condition is unknown, two actors have one name, or counts are out of range.
+        DataError: the record is damaged.
+        OutputError: the record cannot be written.
+    """
+    if episodes < 1 or seed < 0:
+        raise OptionError(f"episodes must be at least 1 and seed at least 0, but got {episodes} and {seed}")
+    for condition in conditions:
+        if condition not in CONDITIONS:
+            raise OptionError(f"conditions must be some of {', '.join(CONDITIONS)}, but got {condition!r}")
+    names = [actor.name for actor in actors]
+    if len(set(names)) < len(names):
+        raise OptionError(f"policies must have different names, but got {', '.join(names)}: rename a folder")
+    there = _read(record)
+    rows, wanted = [], len(actors) * len(conditions) * episodes
+    record.parent.mkdir(parents=True, exist_ok=True)
+    from ivm.masker import load
+
+    for condition in conditions:
+        place = replace(setup, cleared=condition == "cleared")
+        for actor in actors:
+            env: Any = None
+            for number in range(seed, seed + episodes):
+                key = _key(actor.name, actor.masker, condition, number, place.to_json())
+                if key in there:
+                    rows.append(there[key])
+                else:
+                    if env is None:  # a masker and an OpenGL context, only where there is something to do
+                        bare = place.make()
+                        env = bare
+                        if actor.masker != UNMASKED:
+                            masker: Masking | str = TRUE_MASKS
+                            if actor.masker != TRUE_MASKS:
+                                masker = (load_masker or load)(actor.masker)
+                            env = MaskedObservation(bare, masker, actor.settings)
+                    row = {
+                        "name": actor.name,
+                        "masker": actor.masker,
+                        "condition": condition,
+                        "seed": number,
+                        "environment": place.to_json(),
+                        **_episode(env, actor, number),
+                    }
+                    _append(record, row)
+                    rows.append(row)
+                if progress is not None:
+                    progress(len(rows), wanted)
+            if env is not None:
+                env.close()
+    return rows
+
+
+def summarise(rows: Sequence[dict[str, Any]]) -> list[Rate]:
+    """Success rates by policy and condition, in the order in which they come."""
+    groups: dict[tuple[str, str, str], list[bool]] = {}
+    for row in rows:
+        key = (row["name"], row["masker"], row["condition"])
+        groups.setdefault(key, []).append(bool(row["success"]))
+    return [
+        Rate(*key, sum(found), len(found), *wilson_interval(sum(found), len(found)))
+        for key, found in groups.items()
+    ]
+
+
+def _episode(env: Any, actor: Actor, seed: int) -> dict[str, Any]:
+    observation, _ = env.reset(seed=seed)
+    actor.begin(env.unwrapped, seed)
+    success, steps = False, 0
+    while steps < MAX_STEPS and not success:
+        action = actor.act(observation)
+        if action is None:
+            break
+        observation, _, success, _, _ = env.step(action)
+        steps += 1
+    return {"success": bool(success), "steps": steps, "instruction": observation["instruction"]}
+
+
+def _key(name: str, masker: str, condition: str, seed: int, environment: dict[str, Any]) -> tuple[Any, ...]:
+    return name, masker, condition, seed, json.dumps(environment, sort_keys=True)
+
+
+def _read(record: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
+    if not record.exists():
+        return {}
+    lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            key = _key(row["name"], row["masker"], row["condition"], row["seed"], row["environment"])
+            rows[key] = {**row, "success": bool(row["success"])}
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines) and not line.endswith("\n"):  # cut off as it was written
+                record.write_text("".join(lines[:-1]), encoding="utf-8")
+                break
+            raise DataError(f"{record}:{number} is no line of a rollout: {error!r}") from error
+    return rows
+
+
+def _append(record: Path, row: dict[str, Any]) -> None:
+    try:
+        with record.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise OutputError(f"{record} cannot be written: {error.strerror or error}") from error
