@@ -44,6 +44,7 @@ TIERS = {
 PARTS = {
     "blending": "render",
     "geometry": "render",
+    "annotation_cli": "cli",
     "data_cli": "cli",
     "eval_cli": "cli",
     "progress": "cli",

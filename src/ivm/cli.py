@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from ivm.annotation_cli import annotate
 from ivm.data_cli import data
 from ivm.errors import InstructionError, IVMError, OptionError
 from ivm.eval_cli import evaluate
@@ -61,6 +62,7 @@ app.add_typer(evaluate, name="eval")
 app.add_typer(data, name="data")
 app.add_typer(train, name="train")
 app.add_typer(robot, name="robot")
+app.command()(annotate)
 app.command()(ask)
 app.command()(serve)
 app.command()(score)

@@ -1,0 +1,236 @@
+"""`ivm annotate`: machine annotations by a panel of experts. Thin; it imports what it needs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ivm.errors import OptionError
+from ivm.progress import progress
+
+if TYPE_CHECKING:
+    from ivm.annotation.llm import Llm
+    from ivm.annotation.report import Summary
+    from ivm.annotation.sources import Source
+
+__all__ = ["annotate"]
+
+_INTERRUPTED = 130
+_PREVIEWED = 10  # samples of a dry run, unless --limit says otherwise
+
+
+def annotate(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder: a store, pictures (with --instruction or a CSV table), or a data set (--reader).",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[Path, typer.Argument(help="Folder of the new store; an unfinished one is completed.")],
+    experts: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Preset, folder or hub id, with options: clipseg,weight=0.5 or compact,tiles=2. Repeat it "
+            "for a panel.  [default: compact]"
+        ),
+    ] = None,
+    instruction: Annotated[
+        list[str] | None,
+        typer.Option("--instruction", "-i", help="Asked of every picture of a folder; may be repeated."),
+    ] = None,
+    reader: Annotated[str, typer.Option(help="Read a data set as ivm data convert does.")] = "",
+    option: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option of the reader.")
+    ] = None,
+    llm: Annotated[
+        str, typer.Option(help="Name of the LLM that simplifies.  [default: rules, without a network]")
+    ] = "",
+    url: Annotated[
+        str, typer.Option(help="Its OpenAI-compatible server, such as http://localhost:8000/v1.")
+    ] = "",
+    key_variable: Annotated[
+        str, typer.Option(help="Environment variable that holds the server's key, if it needs one.")
+    ] = "IVM_LMM_KEY",
+    request: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A further field of each request, such as max_tokens=300; may be repeated.",
+        ),
+    ] = None,
+    ahead: Annotated[int, typer.Option(help="Requests to the LLM at the same time.", min=1, max=256)] = 8,
+    answers: Annotated[
+        Path | None, typer.Option(help="File of the LLM's answers.  [default: OUTPUT/answers.jsonl]")
+    ] = None,
+    compose: Annotated[
+        int,
+        typer.Option(help="Instructions to make for each sample that has a heatmap; 0 leaves it out.", min=0),
+    ] = 0,
+    whole: Annotated[float, typer.Option(help="Kept area that is nearly the whole picture.")] = 0.95,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FAULT", help="Write these, marked: not-found, nearly-whole-image or disagreement."
+        ),
+    ] = None,
+    proposal_side: Annotated[
+        int, typer.Option(help="Longer side at which proposals are kept, in pixels; 0 keeps none.", min=0)
+    ] = 256,
+    samples_per_shard: Annotated[
+        int, typer.Option(help="Most samples in a shard: what an interruption costs at most.", min=1)
+    ] = 200,
+    limit: Annotated[int, typer.Option(help="Take so many records of the source; 0 takes all.", min=0)] = 0,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show how instructions would be simplified; write and ask nothing."),
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: all]")] = None,
+) -> None:
+    """Annotate pictures with instructions: simplify, let experts propose, fuse; write shards.
+
+    An instruction is simplified to target phrases, every expert grounds each, and their proposals become one
+    soft heatmap. What fails is left out and told in report.jsonl. Interrupt it when you like: the same
+    command goes on where it stopped, and asks the LLM nothing twice.
+    """
+    from ivm.annotation import rules
+    from ivm.annotation.annotate import Annotator, annotate_entries
+    from ivm.annotation.experts import Panel, open_expert
+    from ivm.annotation.report import summarise, write_reliability
+    from ivm.annotation.sources import open_source
+    from ivm.data.shards import write_shards
+
+    found = open_source(source, instruction or (), reader, _pairs(option))
+    helper = _open_llm(llm, url, key_variable, request, answers or output / "answers.jsonl")
+    simplify = helper.simplify if helper else rules.simplify
+    if dry_run:
+        _preview(found, helper, limit or _PREVIEWED)
+        return
+    chosen = experts or ["compact"]
+    annotator = Annotator(
+        Panel([open_expert(text, device, threads) for text in chosen]),
+        simplify,
+        (helper.compose if helper else rules.compose) if compose else None,
+        max(1, compose),
+        whole,
+        frozenset(keep or ()),
+        proposal_side,
+    )
+    recipe = {
+        "annotation": dict(found.recipe),
+        "experts": chosen,
+        "simplifier": f"llm {llm}" if llm else "rules",
+        "request": _fields(request) if llm else {},
+        "compose": compose,
+        "whole": whole,
+        "keep": sorted(keep or ()),
+        "proposal_side": proposal_side,
+        "limit": limit,
+    }
+    entries = islice(found.entries, limit) if limit else found.entries
+    total = min(found.count, limit or found.count) if found.count is not None else None
+    try:
+        with progress(total, "records") as advance:
+            index = write_shards(
+                _counted(annotate_entries(entries, annotator, ahead if helper else 0), advance),
+                output,
+                recipe,
+                samples_per_shard=samples_per_shard,
+            )
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the same command goes on with the shards that are whole", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+    if len(chosen) > 1:
+        write_reliability(output, output / "reliability.jsonl")
+    _tell(output, summarise(output), index.skipped)
+
+
+def _pairs(given: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for one in given or []:
+        name, equals, value = one.partition("=")
+        if not equals or not name:
+            raise OptionError(f"an option must be NAME=VALUE, but got {one!r}")
+        pairs[name] = value
+    return pairs
+
+
+def _fields(given: list[str] | None) -> dict[str, Any]:
+    """Fields of a request: numbers and the like as JSON, everything else as text."""
+    fields: dict[str, Any] = {"temperature": 0}
+    for name, value in _pairs(given).items():
+        try:
+            fields[name] = json.loads(value)
+        except ValueError:
+            fields[name] = value
+    return fields
+
+
+def _open_llm(llm: str, url: str, key_variable: str, request: list[str] | None, answers: Path) -> Llm | None:
+    if not llm:
+        if url or request:
+            raise OptionError("--url and --request need --llm, the name of the LLM on that server")
+        return None
+    from ivm.annotation.answers import Answers
+    from ivm.annotation.llm import Llm
+    from ivm.lmm import LMM
+
+    if not url:
+        raise OptionError("--llm needs --url, such as http://localhost:8000/v1")
+    chat = LMM(llm, url, api_key=os.environ.get(key_variable) or None, options=_fields(request))
+    return Llm(Answers(chat, answers))
+
+
+def _counted(entries: Iterator[Any], advance: Any) -> Iterator[Any]:
+    """The entries; the bar moves with what was asked of the source, whether it was annotated or not."""
+    for number, entry in enumerate(entries):
+        advance(to=number)
+        yield entry
+
+
+def _preview(source: Source, helper: Llm | None, limit: int) -> None:
+    from ivm.annotation.rules import simplify
+    from ivm.data.records import Report, load
+
+    report = Report()
+    for entry in islice(source.entries, limit):
+        for _, record in load(entry, report):
+            sample = record.sample
+            for text in sample.instructions:
+                typer.echo(f"{sample.uuid}: {text}")
+                if sample.heatmap is not None:
+                    typer.echo("    has a heatmap: for it, --compose makes instructions")
+                elif helper is not None and not helper.knows(text):
+                    typer.echo(f"    would ask {helper.answers.chat.model}")
+                else:
+                    named = helper.simplify(text) if helper else simplify(text)
+                    note = f"  ({named.note})" if named.note else ""
+                    shown = " | ".join(named.phrases) or "the whole picture: nothing to ground"
+                    typer.echo(f"    {shown}{note}")
+    for problem in report.problems:
+        typer.echo(f"left out: {problem}", err=True)
+    if source.count is not None and source.count > limit:
+        typer.echo(f"and {source.count - limit:,} more")
+
+
+def _tell(output: Path, found: Summary, skipped: int) -> None:
+    from ivm.annotation.annotate import REASONS
+
+    typer.echo(f"{output}: {found.samples:,} samples annotated, {skipped:,} instructions or records left out")
+    for reason, number in found.reasons.items():
+        typer.echo(f"  {number:,} {reason}: {REASONS.get(reason, 'could not be read')}")
+    if skipped:
+        typer.echo(f"  one by one in {output / 'report.jsonl'}")
+    for what, number in found.marked.items():
+        typer.echo(f"  {number:,} of those written {what}")
+    if found.reliability is not None:
+        typer.echo(
+            f"  reliability {found.reliability:.2f} on the mean, each in {output / 'reliability.jsonl'}"
+        )
