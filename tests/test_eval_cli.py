@@ -145,7 +145,10 @@ class Answers(BaseHTTPRequestHandler):
         self.server.keys.append(self.headers["authorization"] or "")
         judging = isinstance(body["messages"][-1]["content"], str)
         message = {"content": "Rating: [[1]]" if judging else "red"}
-        answer = {"choices": [{"message": message, "finish_reason": "stop"}], "usage": {"prompt_tokens": 7}}
+        answer = {
+            "choices": [{"message": message, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 7, "completion_tokens": 1},
+        }
         status, content = (
             (200, answer) if self.server.status == 200 else (self.server.status, {"error": "down"})
         )

@@ -57,6 +57,12 @@ def test_every_job_is_asked_once_and_kept(server, record, parallel):
     assert len(server.asked) == 9
 
 
+def test_a_reply_of_an_odd_form_is_kept_all_the_same(record):
+    (line,) = ask_all([Job("a", "a", lambda: Reply("half a pair: \ud83d", usage=["odd"]))], record)
+    assert line["usage"] == {}
+    assert read_record(record)["a"]["text"] == "half a pair: \ud83d"
+
+
 @pytest.mark.parametrize("parallel", [1, 4])
 def test_the_same_request_is_sent_once_whoever_asks_it(server, record, parallel):
     jobs = [server.job(f"k{n}", "the same") for n in range(5)]

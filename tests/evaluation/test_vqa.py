@@ -11,6 +11,7 @@ from ivm.errors import LMMError, OptionError
 from ivm.evaluation.questions import read_questions
 from ivm.evaluation.scoring import OWN_JUDGE, Judge
 from ivm.evaluation.vqa import ANSWERS, JUDGEMENTS, OFF, Setup, ask, judge, look, outcomes, size_of_job
+from ivm.evaluation.vqa_report import summarise
 
 MODES = ("overlay", "overlay+crop")
 
@@ -184,6 +185,8 @@ def test_judged_answers_are_rated_once(egothink, fake_lmm, colour_masker, tmp_pa
     assert len(fake_lmm.requests) == asked + 3
     found = outcomes(questions, setup, tmp_path, by)
     assert scores(found, OFF) == {"Activity/1": 1.0, "Activity/2": 0.0, "Object/attribute/1": 1.0}
+    cost = summarise(found)["cost"]
+    assert (cost["judge"]["requests"], cost["judge"]["tokens_sent"]) == (3, 300)
     judge(questions, setup, tmp_path, by)
     assert len(fake_lmm.requests) == asked + 3
     assert len((tmp_path / JUDGEMENTS).read_text().splitlines()) == len(steps)

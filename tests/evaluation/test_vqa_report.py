@@ -86,6 +86,7 @@ def test_kinds_stand_beside_all_of_them():
     assert list(figures["scores"][OFF]) == [TOTAL, "near", "far"]
     assert figures["scores"][OFF]["near"]["score"][0] == 0.5
     assert figures["scores"][MODE]["far"]["questions"] == 3
+    assert figures["scores"][MODE][TOTAL]["mean_of_kinds"] == pytest.approx((1 + 1 / 3) / 2)
 
 
 def test_yes_and_no_as_pope_counts_them():

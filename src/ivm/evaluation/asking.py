@@ -48,7 +48,7 @@ class Job:
 
 
 def read_record(path: Path) -> dict[str, dict[str, Any]]:
-    """The last line of each job, by key; empty if there is no record yet. A torn line is passed over.
+    """The answer to each job, else its last error, by key; empty if there is no record yet.
 
     Raises:
         OutputError: it cannot be read.
@@ -64,8 +64,8 @@ def read_record(path: Path) -> dict[str, dict[str, Any]]:
         except ValueError:
             continue  # the machine stopped while it was written: that job is asked again
         key = content.get("key") if isinstance(content, dict) else None
-        # A job that was answered stays so, whatever a later line says.
-        if isinstance(key, str) and ("error" not in content or "text" not in lines.get(key, {})):
+        # What was answered first stays the answer, whatever a later line says.
+        if isinstance(key, str) and "text" not in lines.get(key, {}):
             lines[key] = content
     return lines
 
@@ -96,7 +96,7 @@ def _ask_all(
     jobs: Iterable[Job], path: Path, parallel: int, tell: Callable[[str], None] | None
 ) -> Iterator[dict[str, Any]]:
     lines = read_record(path)
-    replies = {line["request"]: line for line in lines.values() if "text" in line}
+    replies = {line.get("request"): line for line in lines.values() if "text" in line}
     answered = {key for key, line in lines.items() if "text" in line}
     running: dict[Future[tuple[Reply, float]], Job] = {}
     followers: dict[str, list[Job]] = {}  # whose request is under way for another job
@@ -138,7 +138,7 @@ def _ask_all(
                         line |= {
                             "text": reply.text,
                             "served_by": reply.model,
-                            "usage": dict(reply.usage),
+                            "usage": dict(reply.usage) if isinstance(reply.usage, Mapping) else {},
                             "finish_reason": reply.finish_reason,
                             "seconds": round(seconds, 3),
                         }

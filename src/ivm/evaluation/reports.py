@@ -26,7 +26,8 @@ def write_json(content: Any, path: str | os.PathLike[str]) -> None:
 
 def write_lines(records: Iterable[Any], path: str | os.PathLike[str]) -> None:
     """Write as JSON lines, otherwise as `write_json`."""
-    lines = [json.dumps(_plain(record), ensure_ascii=False, allow_nan=False) + "\n" for record in records]
+    # Escaped: an answer may hold half a surrogate pair, which no UTF-8 file can.
+    lines = [json.dumps(_plain(record), allow_nan=False) + "\n" for record in records]
     _write("".join(lines), Path(path))
 
 

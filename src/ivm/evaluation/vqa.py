@@ -126,6 +126,7 @@ class Outcome:
         unclear: the answer could not be read; it scores 0.
         error: why there is no score; empty if there is, or if it was not asked.
         line: its line in the record, with text, usage, seconds and facts about the mask.
+        ruling: the judge's line, likewise.
     """
 
     question: Question
@@ -136,6 +137,7 @@ class Outcome:
     unclear: bool = False
     error: str = ""
     line: Mapping[str, Any] = field(default_factory=dict)
+    ruling: Mapping[str, Any] = field(default_factory=dict)
 
 
 def ask(
@@ -231,7 +233,7 @@ def judge(
         KeyboardInterrupt, LMMError, OutputError: as in `ask`.
     """
     lines = read_record(folder / ANSWERS)
-    jobs = []
+    jobs: dict[str, Job] = {}  # an answer that two conditions share is rated once
     for question in questions:
         if question.rule != "judge":
             continue
@@ -241,8 +243,8 @@ def judge(
                 key = _judgement(question, text, by, how)
                 messages = how.messages(question, text)
                 facts = {"question": question.id, "condition": condition, "judge": how.name}
-                jobs.append(Job(key, key, partial(by.complete, messages), facts))
-    for count, _ in enumerate(ask_all(jobs, folder / JUDGEMENTS, parallel, tell), start=1):
+                jobs.setdefault(key, Job(key, key, partial(by.complete, messages), facts))
+    for count, _ in enumerate(ask_all(jobs.values(), folder / JUDGEMENTS, parallel, tell), start=1):
         if progress is not None:
             progress(count)
 
@@ -295,8 +297,10 @@ def _outcome(
         return given("unjudged", error=str(ruling.get("error", "")), line=line)
     rating = read_rating(ruling["text"])
     if rating is None:
-        return given("error", error=f"the judge gave no rating: {ruling['text'][-80:]!r}", line=line)
-    return given("answered", rating, f"{rating:g}", line=line)
+        return given(
+            "error", error=f"the judge gave no rating: {ruling['text'][-80:]!r}", line=line, ruling=ruling
+        )
+    return given("answered", rating, f"{rating:g}", line=line, ruling=ruling)
 
 
 def _jobs(questions: Sequence[Question], setup: Setup, done: set[str]) -> Iterator[Job]:

@@ -49,7 +49,7 @@ def summarise(
     for condition in conditions:
         mine = [one for one in found if one.condition == condition]
         figures["scores"][condition] = {kind: _scores(_of(mine, kind)) for kind in kinds}
-        figures["cost"][condition] = _cost(mine, prices)
+        figures["cost"][condition] = _cost([one.line for one in mine], prices)
         if any(one.question.rule == "yes-no" for one in mine):
             figures["yes_no"][condition] = {kind: _yes_no(_of(mine, kind)) for kind in kinds}
         if condition != OFF:
@@ -60,6 +60,12 @@ def summarise(
                 kind: _difference([(a, b) for a, b in pairs if kind in (TOTAL, a.question.kind)])
                 for kind in kinds
             }
+        if len(kinds) > 1:  # EgoThink has more questions of some kinds than of others
+            row = figures["scores"][condition]
+            row[TOTAL]["mean_of_kinds"] = float(np.mean([row[kind]["score"][0] for kind in kinds[1:]]))
+    rulings = {one.ruling["key"]: one.ruling for one in found if one.ruling}
+    if rulings:  # the judge is another model, of other prices
+        figures["cost"]["judge"] = _cost(list(rulings.values()), None)
     return figures
 
 
@@ -188,13 +194,14 @@ def _masks(found: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
-def _cost(found: Sequence[Outcome], prices: tuple[float, float] | None) -> dict[str, Any]:
+def _cost(lines: Sequence[Mapping[str, Any]], prices: tuple[float, float] | None) -> dict[str, Any]:
     """Of the requests that were sent: a reply that another condition paid for costs nothing here."""
-    answered = [one.line for one in found if "text" in one.line]
+    answered = [line for line in lines if "text" in line]
     paid = [line for line in answered if "same_as" not in line]
-    counted = [line["usage"] for line in paid if isinstance(line["usage"].get("prompt_tokens"), int)]
+    both = ("prompt_tokens", "completion_tokens")
+    counted = [line["usage"] for line in paid if all(isinstance(line["usage"].get(n), int) for n in both)]
     sent = sum(usage["prompt_tokens"] for usage in counted)
-    received = sum(usage.get("completion_tokens") or 0 for usage in counted)
+    received = sum(usage["completion_tokens"] for usage in counted)
     price = float("nan")
     if prices is not None and len(counted) == len(paid):  # of a part it would mislead
         price = (sent * prices[0] + received * prices[1]) / 1e6
