@@ -270,6 +270,19 @@ def test_vqa_tells_what_is_left_without_a_judge_and_judges_later(
     assert len(server.bodies) == asked + 1  # both conditions were answered alike: judged once
 
 
+def test_vqa_takes_the_publishers_words_for_the_judge_where_they_lie(
+    ran: Callable[..., Result], own: Path, server: Server
+) -> None:
+    words = {"name": "single-math-v2", "prompt_template": "Rate {answer} for {question}: {ref_answer_1}"}
+    (own.parent / "judge_prompts.jsonl").write_text(json.dumps(words))
+    ran("eval", "vqa", "own", own, "-o", "out", "--judge", "small-llm", "--judge-url", server.url)
+    asked = [body["messages"] for body in server.bodies if body["model"] == "small-llm"]
+    assert asked == [[{"role": "user", "content": "Rate red for What is blue?: a box"}]]
+    report = json.loads(Path("out/report.json").read_text())
+    assert report["judge"]["words"] == "judge_prompts.jsonl: single-math-v2"
+    assert report["figures"]["cost"]["judge"]["requests"] == 1
+
+
 def test_vqa_of_a_server_that_is_down(ran: Callable[..., Result], own: Path, server: Server) -> None:
     server.status = 400
     result = ran("eval", "vqa", "own", own, "-o", "out", code=1)
