@@ -4,7 +4,7 @@
 # all of them out on the same tables, cleared and with many distractors. Every step goes on where it stopped.
 #
 #   sh runs/robot.sh                                                     the whole comparison, hours on a CPU
-#   TASK=reach EPISODES=150 STEPS=1200 WIDTH=8 ROLLOUTS=20 sh runs/robot.sh      a reduced edition, on one task
+#   TASK=reach EPISODES=150 STEPS=1500 WIDTH=8 ROLLOUTS=20 sh runs/robot.sh      a reduced edition, on one task
 set -eu
 
 IVM=${IVM:-ivm}

@@ -5,8 +5,9 @@ instructions through a frozen text encoder; both with the state condition a netw
 a chunk of actions, step by step (DDPM). The paper's policy is a large one of this kind; this one trains on a
 CPU in minutes.
 
-Source: Ho et al., "Denoising Diffusion Probabilistic Models", 2020 (loss and sampling); Nichol & Dhariwal,
-2021 (cosine schedule); Chi et al., "Diffusion Policy", 2023 (chunks of actions, receding horizon).
+Source: Ho et al., "Denoising Diffusion Probabilistic Models", 2020 (sampling); Nichol & Dhariwal, 2021
+(cosine schedule); Salimans & Ho, 2022 (predicting the clean signal); Chi et al., "Diffusion Policy", 2023
+(chunks of actions, receding horizon).
 """
 
 from __future__ import annotations
@@ -67,7 +68,11 @@ class DiffusionPolicy(nn.Module):
         return self.condition(torch.cat([*seen, state, self.text(text_BD)], dim=1))
 
     def denoise(self, noisy_BHA: Tensor, step_B: Tensor, condition_BD: Tensor) -> Tensor:
-        """The noise in a noisy chunk, [B, horizon, A]; steps int64 [B], 0 the least noisy."""
+        """The clean chunk in a noisy one, [B, horizon, A]; steps int64 [B], 0 the least noisy.
+
+        It answers with the actions, not with the noise: where nearly all is noise, that is what can be known,
+        and a small network that is trained for minutes is then right about the condition from the first step.
+        """
         x = self.inlet(noisy_BHA.flatten(1))
         given = condition_BD + self.time(_waves(step_B.float(), 32))
         for block in self.blocks:
@@ -82,14 +87,14 @@ class DiffusionPolicy(nn.Module):
         actions_BHA: Tensor,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Mean squared error of the noise, at a random step of the diffusion for each sample."""
+        """Mean squared error of the clean actions, at a random step of the diffusion for each sample."""
         condition = self.encode(pictures_BC3PP, state_BS, text_BD)
         count = len(actions_BHA)
         step = torch.randint(self.config.noise_steps, (count,), generator=generator)
         noise = torch.randn(actions_BHA.shape, generator=generator)
         kept = self.kept[step].view(-1, 1, 1)
         noisy = kept.sqrt() * actions_BHA + (1 - kept).sqrt() * noise
-        return F.mse_loss(self.denoise(noisy, step, condition), noise)
+        return F.mse_loss(self.denoise(noisy, step, condition), actions_BHA)
 
     @torch.inference_mode()
     def sample(
@@ -106,8 +111,7 @@ class DiffusionPolicy(nn.Module):
         for step in reversed(range(self.config.noise_steps)):
             kept = self.kept[step]
             before = self.kept[step - 1] if step else torch.ones(())
-            noise = self.denoise(x, torch.full((shape[0],), step), condition)
-            clean = ((x - (1 - kept).sqrt() * noise) / kept.sqrt()).clamp(-1.0, 1.0)
+            clean = self.denoise(x, torch.full((shape[0],), step), condition).clamp(-1.0, 1.0)
             ratio = kept / before  # alpha of this step alone
             mean = (before.sqrt() * (1 - ratio) * clean + ratio.sqrt() * (1 - before) * x) / (1 - kept)
             x = mean
@@ -196,8 +200,8 @@ def _text_runtime() -> Any:
 def text_features(instruction: str) -> np.ndarray:
     """float32 [256] of length 1: the mean of an instruction's tokens from the frozen text encoder.
 
-    It is the one that comes with the compact model (MiniLM, pruned, and a projection learned with it), so that
-    nothing else is to be installed.
+    It is the one that comes with the compact model (MiniLM, pruned, and a projection learned with it), so
+    that nothing else is to be installed.
     """
     tokens, mask = _text_runtime().encode_text([instruction])
     mean = (tokens[0] * mask[0, :, None]).sum(0) / mask[0].sum()

@@ -113,7 +113,7 @@ def heatmaps_of(
     episodes: list[Episode],
     config: CloningConfig,
     say: Callable[[str], None],
-    load_masker: Callable[[str], Masking] | None,
+    load_masker: Callable[[str], Masking] | None = None,
 ) -> list[dict[str, list[Heatmap]]] | None:
     """A heatmap of every picture of the episodes, by camera; None where pictures are not to be masked.
 
@@ -143,7 +143,7 @@ def heatmaps_of(
     missing = [episode for episode in episodes if not (kept / f"{episode.seed:06d}.npz").exists()]
     if missing:
         say(f"{config.masker} looks at {len(missing)} demonstrations")
-    stream = StreamMasker(masker, MaskSettings(config.mode, config.every))
+    stream = StreamMasker(masker, MaskSettings(config.mode, every=1))  # it is given only those that are due
     for episode in missing:
         stream.reset()
         rows = [

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ivm.errors import CheckpointError, DataError, OptionError
+from ivm.robot.cloning import load_policy, train_policy
+from ivm.robot.config import CloningConfig, PolicyConfig
+from ivm.robot.demonstrations import Setup, record
+
+POLICY = PolicyConfig(picture=32, width=4, hidden=32, blocks=1, horizon=4, execute=2, noise_steps=10)
+CONFIG = CloningConfig(masker="environment", steps=12, batch=4, policy=POLICY)
+
+
+@pytest.fixture(scope="module")
+def demonstrations(simulator, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demonstrations")
+    record(folder, Setup(tasks=("reach",), distractors=(0, 0), size=32), 3)
+    return folder
+
+
+def test_an_interrupted_run_ends_as_one_that_was_not(demonstrations, tmp_path) -> None:
+    def stop(done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    whole = train_policy(demonstrations, tmp_path / "whole", CONFIG)
+    assert (whole.finished, whole.steps) == (True, 12)
+    part = train_policy(demonstrations, tmp_path / "part", CONFIG, progress=stop)
+    assert (part.finished, part.steps) == (False, 5)
+    with pytest.raises(CheckpointError, match="a finished run"):
+        load_policy(tmp_path / "part")
+    with pytest.raises(OptionError, match="other values of batch"):
+        train_policy(
+            demonstrations,
+            tmp_path / "part",
+            CloningConfig(masker="environment", steps=12, batch=5, policy=POLICY),
+        )
+    said = []
+    rest = train_policy(demonstrations, tmp_path / "part", CONFIG, said.append)
+    assert rest.finished
+    assert "goes on from step 5" in said
+    one, config, header = load_policy(tmp_path / "whole")
+    two, *_ = load_policy(tmp_path / "part" / "policy.safetensors")
+    assert config == CONFIG
+    assert header["environment"]["tasks"] == ["reach"]
+    for (name, a), (_, b) in zip(one.state_dict().items(), two.state_dict().items(), strict=True):
+        torch.testing.assert_close(a, b, msg=name)
+    assert rest.held_out == pytest.approx(whole.held_out, rel=1e-4)
+    assert not (tmp_path / "part" / "checkpoint.pt").exists()
+
+
+def test_training_lowers_the_loss_on_what_was_left_out(demonstrations, tmp_path) -> None:
+    short, long = (
+        CloningConfig(masker="none", steps=steps, batch=8, policy=POLICY, rate=3e-3) for steps in (1, 150)
+    )
+    before = train_policy(demonstrations, tmp_path / "short", short).held_out
+    after = train_policy(demonstrations, tmp_path / "long", long).held_out
+    assert after < 0.8 * before
+
+
+def test_damage_is_named(demonstrations, tmp_path) -> None:
+    with pytest.raises(CheckpointError, match="train one by  ivm robot train"):
+        load_policy(tmp_path)
+    (tmp_path / "policy.safetensors").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="is not a policy's weights"):
+        load_policy(tmp_path)
+    (tmp_path / "checkpoint.pt").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="remove it to begin anew"):
+        train_policy(demonstrations, tmp_path, CONFIG)
+    with pytest.raises(DataError, match="at least 2 demonstrations"):
+        train_policy(tmp_path, tmp_path / "run", CONFIG)

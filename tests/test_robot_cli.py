@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from ivm.cli import app
+
+needs = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("gymnasium", "mujoco", "torch")),
+    reason="needs the extra 'robot' and an off-screen OpenGL library (EGL or OSMesa)",
+)
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["robot", *map(str, arguments)])
+    return result.exit_code, result.output
+
+
+@needs
+def test_record_train_roll_out(tmp_path) -> None:
+    demonstrations, record = tmp_path / "demonstrations", tmp_path / "rollouts.jsonl"
+    recording = (
+        "record",
+        demonstrations,
+        "--task",
+        "reach",
+        "--episodes",
+        2,
+        "--distractors",
+        0,
+        "--size",
+        32,
+    )
+    code, text = run(*recording)
+    if "off-screen OpenGL" in text:
+        pytest.skip(text)
+    assert (code, "2 recorded" in text) == (0, True), text
+    code, text = run(*recording)
+    assert "0 recorded, 2 there before" in text
+    for masker in ("none", "environment"):
+        code, text = run(
+            "train", demonstrations, "--output", tmp_path / masker, "--masker", masker, "--steps", 2,
+            "--batch", 2, "--picture", 32, "--width", 4, "--hidden", 32,
+        )  # fmt: skip
+        assert code == 0, text
+        assert f"weights: {tmp_path / masker / 'policy.safetensors'}" in text.replace("\n", "")
+    code, text = run(
+        "rollout", "expert", tmp_path / "none", tmp_path / "environment", "--episodes", 1,
+        "--distractors", "1-2", "--output", record,
+    )  # fmt: skip
+    assert code == 0, text
+    assert "expert" in text
+    assert "1/1 = 1.00" in text
+    assert "0.21 to 1.00" in text  # Wilson's interval of one success in one
+    assert len(record.read_text().splitlines()) == 6
+
+
+@needs
+def test_wrong_usage_is_one_sentence(tmp_path) -> None:
+    code, text = run("record", tmp_path / "x", "--distractors", "many")
+    assert (code, text.startswith("error: distractors must be a number or fewest-most")) == (2, True)
+    code, text = run("record", tmp_path / "x", "--task", "dance")
+    assert (code, "tasks must be some of reach, push, pick, place" in text) == (2, True)
+    code, text = run("rollout", tmp_path / "nothing")
+    assert code == 1
+    assert "train one by  ivm robot train" in text.replace("\n", " ")
+
+
+def test_a_missing_extra_is_told_with_the_command(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    code, text = run("record", tmp_path / "x")
+    assert code == 1
+    assert "pip install 'ivm[robot]'" in text
