@@ -86,7 +86,7 @@ def test_failed_grounding_is_never_kept_silently(pictures):
     for record in found:
         assert (record.sample.heatmap > 0.5).mean() < 0.2
         assert [p["failed"] for p in record.sample.provenance["annotation"]["proposals"]] == [False, True]
-        assert record.sample.provenance["annotation"]["reliability"] == 0.0
+        assert record.sample.provenance["annotation"]["reliability"] < 0.2
 
 
 def test_absent_targets_may_be_kept(pictures):

@@ -17,6 +17,9 @@ CASES = {
     "find the cup of coffee on the left": ("cup of coffee on the left",),
     "is the dog on the sofa?": ("dog", "sofa"),
     "Is the car red?": ("car",),
+    "is the cat awake?": ("cat",),
+    "is the ukulele on the sofa?": ("ukulele", "sofa"),
+    "are the dogs and the red car close?": ("dogs", "red car"),
     "what colour is the car on the right side of the street?": ("car on the right side of the street",),
     "what is on the plate?": ("plate",),
     "What is the color of the woman's handbag?\nAnswer the question using a single word or phrase.": (

@@ -13,9 +13,9 @@ A proposal that keeps nearly the whole picture is the usual way in which groundi
 right of the paper's Figure 5). It has no vote, is told in `Fused.failed`, and where nothing else is left the
 fault is "nearly-whole-image".
 
-    reliability = mean over phrases of the mean IoU of two experts' masks, weighted by w_e w_f; a failed
-                  proposal agrees with none, a missing phrase counts 0. None for one expert, who has nobody
-                  to agree with.
+    reliability = mean over phrases of the mean IoU of two experts' masks, weighted by w_e w_f, those without
+                  a vote included; a missing phrase counts 0. None for one expert, who has nobody to agree
+                  with. Experts that err alike agree, too: it tells the more the less they are related.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ WHOLE = Limits().whole
 FAULTS: dict[str, str] = {
     "not-found": "fewer than half of the experts found any phrase",
     "nearly-whole-image": "nearly the whole picture was kept: failed grounding, as a rule",
-    "disagreement": "the experts found the target in different places, so that no pixel has a majority",
+    "disagreement": "the experts found the target in different places, so that hardly a pixel has a majority",
 }
 """What may be wrong with a fused heatmap."""
 
@@ -125,7 +125,7 @@ def fuse(proposals: Sequence[Proposal], instruction: str = "", whole: float = WH
         failed += [(answer.expert, phrase) for answer, out in zip(answers, bad, strict=True) if out]
         voting = [answer for answer, out in zip(answers, bad, strict=True) if not out]
         ayes = [answer for answer in voting if answer.heatmap.found]
-        agreement = _agreement(answers, masks, bad)
+        agreement = _agreement(answers, masks)
         if not ayes or 2 * _weight(ayes) < _weight(voting):
             missing.append(phrase)
             agreements.append(None if agreement is None else 0.0)
@@ -141,7 +141,7 @@ def fuse(proposals: Sequence[Proposal], instruction: str = "", whole: float = WH
     elif kept >= whole:
         fault = "nearly-whole-image"
     else:
-        fault = "" if kept else "disagreement"
+        fault = "" if kept >= Limits().speck else "disagreement"
     known = [agreement for agreement in agreements if agreement is not None]
     return Fused(
         Heatmap(values.clip(0.0, 1.0), min(scores, default=0.0), bool(found), 0.5, instruction),
@@ -157,11 +157,11 @@ def _weight(proposals: Sequence[Proposal]) -> float:
     return sum(proposal.weight for proposal in proposals)
 
 
-def _agreement(answers: Sequence[Proposal], masks: Sequence[np.ndarray], bad: Sequence[bool]) -> float | None:
+def _agreement(answers: Sequence[Proposal], masks: Sequence[np.ndarray]) -> float | None:
     """Mean IoU of two experts' masks, weighted; None for fewer than two."""
     pairs = list(combinations(range(len(answers)), 2))
     if not pairs:
         return None
     weights = [answers[i].weight * answers[j].weight for i, j in pairs]
-    overlaps = [0.0 if bad[i] or bad[j] else iou(masks[i], masks[j]) for i, j in pairs]
+    overlaps = [iou(masks[i], masks[j]) for i, j in pairs]
     return float(np.average(overlaps, weights=weights))

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import cache
 from itertools import pairwise
 
 from ivm.annotation.phrases import Composed, Simplified
 from ivm.data.colours import COLOURS
-from ivm.data.words import affordances_of, is_mass, is_plural, plural, synonyms_of
+from ivm.data.words import affordances_of, all_nouns, is_mass, is_plural, plural, synonyms_of
 from ivm.errors import DataError
 from ivm.types import check_instruction
 
@@ -179,8 +180,9 @@ def _clean(chunk: list[str], apart: bool) -> str:
         chunk = chunk[1:]
     while chunk and (_is_relation(chunk[-1]) or chunk[-1] in _DETERMINERS):
         chunk = chunk[:-1]
-    if apart and len(chunk) > 1 and chunk[-1] in COLOURS and chunk[0] not in COLOURS:
-        chunk = chunk[:-1]  # "is the car red?"
+    if apart and chunk and chunk[-1] not in _heads():
+        named = [place for place, word in enumerate(chunk) if word in _heads()]
+        chunk = chunk[: named[-1] + 1] if named else chunk  # "is the car red?", "is the cat awake?"
     if chunk and all(word in _GENERIC or word in _DETERMINERS or _is_relation(word) for word in chunk):
         return ""
     if len(chunk) > 2 and chunk[0] in _GENERIC and chunk[1] == "of_":  # "colour of the car"
@@ -192,6 +194,13 @@ def _clean(chunk: list[str], apart: bool) -> str:
     return " ".join(
         word.removesuffix("_").replace("-", " ") if word.endswith("_") else word for word in chunk
     )
+
+
+@cache
+def _heads() -> frozenset[str]:
+    """Last words of the nouns that the package knows, singular and plural."""
+    nouns = [noun.split()[-1] for noun in all_nouns()]
+    return frozenset([*nouns, *(plural(noun) for noun in nouns)]) - set(COLOURS) | {"orange"}
 
 
 _ANY = (
