@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from ivm.progress import progress
 
 __all__ = ["robot"]
 
@@ -49,8 +48,8 @@ def record(
     from ivm.robot.tasks import TASKS
 
     setup = Setup(tuple(task or TASKS), _range(distractors), size=size)
-    with _progress("demonstrations") as advance:
-        found = run(folder, setup, episodes, seed, noise, advance)
+    with progress(episodes, "demonstrations") as advance:
+        found = run(folder, setup, episodes, seed, noise, lambda done, _: advance(to=done))
     counts = f"{found.made} recorded" + (f", {found.before} there before" if found.before else "")
     typer.echo(f"{folder}: {counts}" + (f", {found.failed} not solved by the expert" if found.failed else ""))
     if not found.finished:
@@ -97,8 +96,14 @@ def train(
         torch.set_num_threads(threads)
     policy = PolicyConfig(picture, width, hidden, horizon=horizon, execute=execute)
     config = CloningConfig(masker, mode, every, steps=steps, batch=batch, rate=rate, seed=seed, policy=policy)
-    with _progress("steps") as advance:
-        found = train_policy(demonstrations, output, config, lambda line: typer.echo(line, err=True), advance)
+    with progress(steps, "steps") as advance:
+        found = train_policy(
+            demonstrations,
+            output,
+            config,
+            lambda line: typer.echo(line, err=True),
+            lambda done, _: advance(to=done),
+        )
     typer.echo(f"step {found.steps}: loss {found.loss:.4f}, on demonstrations left out {found.held_out:.4f}")
     if not found.finished:
         raise typer.Exit(_INTERRUPTED)
@@ -144,22 +149,28 @@ def rollout(
     loaded = [load_actor(name) for name in policies]
     setups = [setup for (_, setup), name in zip(loaded, policies, strict=True) if name != EXPERT]
     setup = setups[0] if setups else loaded[0][1]
-    if any(replace(other, distractors=setup.distractors) != setup for other in setups) and task is None:
-        raise OptionError("the policies were trained on different tasks or pictures: say which by --task")
+    tasks = {one.tasks if task is None else () for one in setups}
+    rest = {replace(one, distractors=(0, 0), tasks=()) for one in setups}
+    if len(tasks) > 1 or len(rest) > 1:
+        raise OptionError(
+            "policies that are compared must be trained on the same pictures and things, and on the same "
+            "tasks unless --task says which to try, but these were not"
+        )
     changes: dict[str, object] = {"tasks": tuple(task)} if task else {}
     if distractors is not None:
         changes["distractors"] = _range(distractors)
     place = replace(setup, **changes)  # type: ignore[arg-type]
     try:
-        with _progress("episodes") as advance:
+        wanted = tuple(condition or CONDITIONS)
+        with progress(len(loaded) * len(wanted) * episodes, "episodes") as advance:
             rows = roll_out(
                 [actor for actor, _ in loaded],
                 place,
                 episodes,
                 seed,
                 output,
-                tuple(condition or CONDITIONS),
-                advance,
+                wanted,
+                lambda done, _: advance(to=done),
             )
     except KeyboardInterrupt:
         typer.echo(f"interrupted: {output} keeps what is done; the same command goes on", err=True)
@@ -185,7 +196,7 @@ def _need(*modules: str) -> None:
         if module == "mujoco":  # it reads where to draw when it is first imported
             from ivm.data.tabletop.stage import load_mujoco
 
-            load_mujoco()
+            load_mujoco("robot")
         else:
             require(module, "robot")
 
@@ -197,18 +208,3 @@ def _range(text: str) -> tuple[int, int]:
     if len(parts) not in (1, 2) or not all(part.strip().isdigit() for part in parts):
         raise OptionError(f"distractors must be a number or fewest-most, such as 3-7, but got {text!r}")
     return int(parts[0]), int(parts[-1])
-
-
-@contextmanager
-def _progress(unit: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on stderr while it is a terminal; None otherwise."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(30), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

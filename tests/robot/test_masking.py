@@ -61,6 +61,36 @@ def test_every_mode_keeps_the_size_and_leaves_the_input_alone(bright, mode) -> N
     np.testing.assert_array_equal(picture, before)
 
 
+@pytest.mark.parametrize("mode", sorted(set(MODES) - {"crop", "overlay+crop"}))
+def test_the_robot_is_shown_as_it_is_and_no_more_than_it(bright, mode) -> None:
+    picture = scene()
+    picture[32:, :8] = (90, 10, 60)  # the robot, on a ground that is not to be seen
+    robot = np.zeros((40, 60), bool)
+    robot[32:, :8] = True
+    settings = MaskSettings(mode, options={} if mode == "heatmap" else {"dilate": 0.1})
+    masked, bare = (
+        StreamMasker(bright, settings)({"a": picture}, "the square", given)["a"]
+        for given in ({"a": robot}, None)
+    )
+    assert (masked[32:, :8, :3] == (90, 10, 60)).all()
+    assert (masked[32:, :8, 3:] == 255).all()
+    np.testing.assert_array_equal(masked[~robot], bare[~robot])
+
+
+@pytest.mark.parametrize("mode", ["crop", "overlay+crop"])
+def test_a_crop_reaches_as_far_as_the_robot(mode) -> None:
+    heatmap = Heatmap.from_mask(scene().min(axis=2) > 150)
+    robot = np.zeros((40, 60), bool)
+    robot[36:, 4:8] = True
+    picture = scene()
+    picture[robot] = (0, 255, 0)
+    options = {"dilate": 0.0, "feather": 0.0}
+    masked = mask_picture(picture, heatmap, robot, MaskSettings(mode, options=options))
+    assert masked.shape == picture.shape
+    assert (masked[-1, 0] == (0, 255, 0)).all()
+    assert (masked[0, -1] == 200).all()
+
+
 def test_without_a_target_the_robot_alone_is_no_target() -> None:
     nothing = Heatmap(np.zeros((40, 60), np.float32), score=0.9, found=True)
     robot = np.zeros((40, 60), bool)

@@ -85,16 +85,24 @@ def mask_picture(
 ) -> np.ndarray:
     """The masked picture, uint8 of the size of `picture` [H, W, 3], [H, W, 4] for mode "transparent".
 
-    Where the masker found no target, `not_found` of the settings' options decides, as in `ivm.render.render`:
-    by default the whole picture is kept.
+    The robot's pixels are put back as they were, without the margin that masks are given; what a crop leaves
+    reaches as far as the robot does. Where the masker found no target, `not_found` of the settings' options
+    decides, as in `ivm.render.render`: by default the whole picture is kept.
+
+    Raises:
+        InputError: the robot's mask is not bool [H, W] of the picture's size.
     """
-    shown = keep_robot(heatmap, robot_HW)
-    if not heatmap.to_mask(settings.options.get("threshold")).any():
-        shown = replace(shown, found=False)  # the robot alone is no target
+    kept = keep_robot(heatmap, robot_HW)
+    shown = heatmap
+    if "crop" in settings.mode and heatmap.to_mask(settings.options.get("threshold")).any():
+        shown = kept  # else the robot alone would pass for a target
     masked = render(picture, shown, settings.mode, **settings.options).image
     if masked.shape[:2] != picture.shape[:2]:
         height, width = picture.shape[:2]
-        masked = cv2.resize(masked, (width, height), interpolation=cv2.INTER_AREA)
+        return cv2.resize(masked, (width, height), interpolation=cv2.INTER_AREA)
+    if robot_HW is not None and "crop" not in settings.mode:
+        masked[robot_HW, :3] = picture[robot_HW]
+        masked[robot_HW, 3:] = 255
     return masked
 
 

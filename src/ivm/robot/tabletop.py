@@ -99,7 +99,7 @@ class TabletopEnv(gymnasium.Env):
             raise OptionError(f"render_mode must be None or 'rgb_array', but got {render_mode!r}")
         self.distractors, self.cleared, self.size, self.render_mode = counts, bool(cleared), size, render_mode
         self._shapes, self._colours = tuple(shapes) or _KINDS, tuple(colours) or _COLOURS
-        self._mujoco = load_mujoco()
+        self._mujoco = load_mujoco("robot")
         self._renderer: CameraRenderer | None = None
         self._pictures: dict[str, np.ndarray] = {}
         for task in self.tasks:

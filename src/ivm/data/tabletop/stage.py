@@ -131,10 +131,11 @@ class Drawing:
         self.finishes.append(FINISHES[finish])
 
 
-def load_mujoco() -> Any:
+def load_mujoco(extra: str = "synthesis") -> Any:
     """The mujoco module, set up to draw without a screen.
 
-    MUJOCO_GL is obeyed where it is set; else EGL is chosen, or OSMesa where EGL is missing.
+    MUJOCO_GL is obeyed where it is set; else EGL is chosen, or OSMesa where EGL is missing. `extra` is the
+    one that is named where mujoco is missing.
 
     Raises:
         MissingExtraError: mujoco is not installed.
@@ -143,7 +144,7 @@ def load_mujoco() -> Any:
     if sys.platform.startswith("linux") and not os.environ.get("MUJOCO_GL"):
         os.environ["MUJOCO_GL"] = _first_backend()  # mujoco reads it while it is imported
     try:
-        return require("mujoco", "synthesis")
+        return require("mujoco", extra)
     except MissingExtraError:
         raise
     except (ImportError, AttributeError, RuntimeError) as error:  # how its OpenGL bindings fail
