@@ -2,16 +2,17 @@
 
     IVM_DATA=folder-of-packs python runs/bench_data.py [--samples N] [--many N] [--json FILE] [--check]
 
-1. stream   samples a second of a store, against JSON lines + JPEG files normalised at every read (the form
-            of IVM-Mix-1M), taking turns within one run, at equal output size and with the reference's
-            augmentation, a random resized crop. Twice: a store as it is converted, and one converted with
-            `--max-side 384 --image-format jpeg`, as one would for training at 256 pixels
+1. stream   samples a second of a store and of JSON lines + JPEG files normalised at every read (the form of
+            IVM-Mix-1M), taking turns within one run, at equal output size and with the reference's
+            augmentation, a random resized crop. The files are read in two ways: with the calls of the
+            reference reader, and with the decoders and the crop that the store uses. Stores and files twice:
+            as they are, at 256 and at the reference's 1024 pixels, and both shrunk to 384 pixels
 2. memory   peak memory of processes that read 1,000 samples, and --many
 3. verify   seconds for every byte and pixel of --samples samples
 4. restart  a conversion of --many samples, killed at random moments: are its shards the same bytes?
 
 Works in a temporary folder (about 2 GB at the defaults), on the photos of the packs. `--check` makes a figure
-that misses its limit an error. Needs the extra `data`.
+that misses its limit an error. Needs the extras `data` and `train`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import io
 import json
+import math
 import os
 import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -29,24 +33,26 @@ import sys
 import tempfile
 import time
 from datetime import date
+from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
+from PIL import Image
 
 from benchmark import busy_share, machine
-from ivm.data.layout import Encoding
+from ivm.data.layout import Encoding, decode_image
 from ivm.data.packs import data_folder, read_pack
 from ivm.data.readers import entries
 from ivm.data.readers.ivm_mix import normalise_heatmap
-from ivm.data.records import read_lines
 from ivm.data.shards import write_shards
 from ivm.data.stream import ShardStream
 from ivm.data.transforms import Augment, limit_sides
 from ivm.data.verify import verify
 from ivm.types import Sample
 
-SIZE = 256
+SMALL = 384
 VERDICT = {True: "kept", False: "MISSED", None: ""}
 PARTS = ("stream", "memory", "verify", "restart")
 
@@ -74,42 +80,85 @@ def write_mix(root: Path, count: int, packs: Path) -> None:
             lines.write(json.dumps({"uuid": f"{number:06d}", "instruction": texts}) + "\n")
 
 
-def read_as_published(root: Path, numbers: list[int], augment: Augment):
-    """Views of the samples with these numbers, each read as the reference reader reads it."""
-    items = [item for _, item in read_lines(root / "human.jsonl")]
-    for number in numbers:
-        item = items[number]
-        image = cv2.cvtColor(cv2.imread(str(root / f"img_{item['uuid']}.jpg")), cv2.COLOR_BGR2RGB)
-        heatmap = normalise_heatmap(cv2.imread(str(root / f"mask_{item['uuid']}.jpg")))
-        sample = Sample(item["uuid"], image, tuple(item["instruction"]), heatmap, "mix")
-        yield augment(sample, number)
+def shrink_mix(root: Path, small: Path, longest: int) -> None:
+    """The same samples with pictures and heatmaps scaled down, in the same form and JPEG quality."""
+    small.mkdir()
+    shutil.copy(root / "human.jsonl", small)
+    for file in root.glob("*.jpg"):
+        pixels = cv2.imread(str(file))
+        scale = min(1.0, longest / max(pixels.shape[:2]))
+        size = (round(pixels.shape[1] * scale), round(pixels.shape[0] * scale))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(small / file.name), pixels, [cv2.IMWRITE_JPEG_QUALITY, 90])
 
 
-def stream(work: Path, turns: int = 8) -> dict[str, float]:
-    """Samples a second of both stores and the files, medians over turns of equal size, one after the other;
-    and for each store the median of its ratio to the files.
+def read_as_published(root: Path, lines: list[str], size: int):
+    """Views, made with the calls of the reference reader: Pillow, OpenCV for the heatmap, torchvision's crop.
+
+    Torchvision is not needed: below are the two calls that its `resized_crop` comes down to, antialiased as
+    since its version 0.17 (the reference names no version, but wants a transformers later than that).
     """
-    augment, source = Augment(size=SIZE, flip=0.0, colour=0.0), work / "mix"
-    total = sum(1 for _ in (source / "human.jsonl").open())
-    piece = min(400, total // (turns + 1))
-    shuffled = random.Random(1).sample(range(total), piece * (turns + 1))
-    views = {
-        name: iter(ShardStream(work / name, least=SIZE, transform=augment)) for name in ("store", "small")
-    }
-    rates: dict[str, list[float]] = {"store": [], "small": [], "files": []}
+    for line in lines:
+        item = json.loads(line)
+        content = (root / f"img_{item['uuid']}.jpg").read_bytes()
+        image = Image.open(io.BytesIO(content)).convert("RGB")
+        grey = cv2.cvtColor(cv2.imread(str(root / f"mask_{item['uuid']}.jpg")), cv2.COLOR_RGB2GRAY)
+        grey = cv2.convertScaleAbs(grey, alpha=1.5, beta=0)
+        heatmap = torch.from_numpy((grey - grey.min()) / (grey.max() - grey.min()))
+        x, y, w, h = crop_as_published(image.width, image.height)
+        view = image.crop((x, y, x + w, y + h)).resize((size, size), Image.Resampling.BILINEAR)
+        part = heatmap[None, None, y : y + h, x : x + w]
+        part = torch.nn.functional.interpolate(part, (size, size), mode="bilinear", antialias=True)
+        yield (view, part.squeeze()), random.choice(item["instruction"])
+
+
+def crop_as_published(width: int, height: int) -> tuple[int, int, int, int]:
+    """(x, y, width, height) of a random crop, as torchvision draws it (0.8 to 1 of the area)."""
+    for _ in range(10):
+        area = width * height * random.uniform(0.8, 1.0)
+        ratio = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+        if w <= width and h <= height:
+            return random.randint(0, width - w), random.randint(0, height - h), w, h
+    side = min(width, height)
+    return (width - side) // 2, (height - side) // 2, side, side
+
+
+def read_quickly(root: Path, lines: list[str], augment: Augment):
+    """Views of the same files, made with the decoders and the augmentation that the store uses."""
+    for number, line in enumerate(lines):
+        item = json.loads(line)
+        image = decode_image({"jpg": (root / f"img_{item['uuid']}.jpg").read_bytes()})
+        heatmap = normalise_heatmap(cv2.imread(str(root / f"mask_{item['uuid']}.jpg")))
+        yield augment(Sample(item["uuid"], image, tuple(item["instruction"]), heatmap, "mix"), number)
+
+
+def stream(work: Path, store: str, files: str, size: int, piece: int, turns: int = 8) -> dict[str, float]:
+    """Samples a second of a store and of files, medians over turns of `piece` samples, one after the other;
+    and the medians of the store's ratios to them.
+    """
+    augment = Augment(size=size, flip=0.0, colour=0.0)
+    lines = (work / files / "human.jsonl").read_text().splitlines()
+    random.Random(1).shuffle(lines)
+    views = iter(ShardStream(work / store, least=augment.least, transform=augment))
+    rates: dict[str, list[float]] = {"store": [], "reference": [], "quick": []}
     for turn in range(turns + 1):
-        numbers = shuffled[turn * piece : (turn + 1) * piece]
+        mine = lines[turn * piece : (turn + 1) * piece]
         for name, sink in rates.items():
             begin = time.perf_counter()
-            for _ in range(piece) if name in views else read_as_published(source, numbers, augment):
-                if name in views:
-                    next(views[name])
+            if name == "store":
+                read = islice(views, piece)
+            elif name == "quick":
+                read = read_quickly(work / files, mine, augment)
+            else:
+                read = read_as_published(work / files, mine, size)
+            assert sum(1 for _ in read) == piece
             if turn:  # the first one opens files and fills caches
                 sink.append(piece / (time.perf_counter() - begin))
     result = {name: statistics.median(values) for name, values in rates.items()}
-    for name in views:
-        ratios = [a / b for a, b in zip(rates[name], rates["files"], strict=True)]
-        result[f"{name} ratio"] = statistics.median(ratios)
+    for name in ("reference", "quick"):
+        ratios = [a / b for a, b in zip(rates["store"], rates[name], strict=True)]
+        result[f"to {name}"] = statistics.median(ratios)
     return result
 
 
@@ -213,20 +262,33 @@ def main() -> int:
         if packs is not None and {"stream", "verify"} & set(options.only):
             write_mix(work / "mix", options.samples, packs)
             write_shards(entries("ivm-mix", work / "mix"), work / "store", {"reader": "ivm-mix"})
-            small = limit_sides(entries("ivm-mix", work / "mix"), 384)
+            shrink_mix(work / "mix", work / "mix-small", SMALL)
+            small = limit_sides(entries("ivm-mix", work / "mix"), SMALL)
             jpeg = Encoding(image_format="jpeg", quality=90)
-            write_shards(small, work / "small", {"reader": "ivm-mix", "max_side": 384}, encoding=jpeg)
+            write_shards(small, work / "small", {"reader": "ivm-mix", "max_side": SMALL}, encoding=jpeg)
         if {"memory", "restart"} & set(options.only):
             write_table(work / "table", options.many)
         if "stream" in options.only:
-            rates = stream(work)
-            for name, title, limit in (("store", "as converted", None), ("small", "converted for it", 2.0)):
-                ratio = rates[f"{name} ratio"]
-                told = f"{rates[name]:.0f} against {rates['files']:.0f} samples/s: {ratio:.2f} times"
-                kept = None if limit is None else ratio >= limit
-                rows.append(
-                    (f"stream at {SIZE} px, {title}", told, f"{limit:.0f} times" if limit else "", kept)
-                )
+            torch.set_num_threads(1)
+            piece = min(400, options.samples // 9)
+            for store, files, size, title in (
+                ("store", "mix", 256, "as converted"),
+                ("store", "mix", 1024, "as converted"),
+                ("small", "mix-small", 256, f"both at {SMALL}"),
+            ):
+                rates = stream(work, store, files, size, piece if size < 1024 else piece // 2)
+                for name, other in (("reference", "the reference's reader"), ("quick", "our quickest")):
+                    ratio = rates[f"to {name}"]
+                    told = f"{rates['store']:.0f} against {rates[name]:.0f} samples/s: {ratio:.2f} times"
+                    kept = ratio >= 2.0 if name == "reference" else None
+                    rows.append(
+                        (
+                            f"stream at {size} px, {title}, to {other}",
+                            told,
+                            "2 times" if kept is not None else "",
+                            kept,
+                        )
+                    )
         if "verify" in options.only:
             begin = time.perf_counter()
             verified = verify(work / "store", workers=options.workers)
@@ -253,7 +315,7 @@ def main() -> int:
             )
     print(f"{machine()}, {date.today():%Y-%m}")
     for name, told, limit, kept in rows:
-        print(f"{name:48} {told:62} {limit:15} {VERDICT[kept]}")
+        print(f"{name:60} {told:54} {limit:15} {VERDICT[kept]}")
     if options.json:
         report = {
             "machine": machine(), "date": f"{date.today():%Y-%m}", "command": " ".join(sys.argv),

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from PIL import Image
 
 from ivm.data.layout import (
     Encoding,
+    _decode_grey,
     decode_heatmap,
     decode_image,
     decode_sample,
@@ -19,6 +22,7 @@ from ivm.data.layout import (
     member_header,
     own_bytes,
     read_members,
+    scale_pixels,
     to_json,
     uuid_of,
 )
@@ -212,3 +216,54 @@ def test_a_stretch_of_tar_is_read():
 def test_encodings_are_checked(wrong):
     with pytest.raises(OptionError):
         Encoding(**wrong)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (48, 64), (7, 301)])
+def test_heatmap_files_are_plain_png(shape):
+    values = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    given_ = sample(values / np.float32(255), np.zeros((*shape, 3), np.uint8))
+    file = encode_sample(given_)["heatmap.png"]
+    assert (np.asarray(Image.open(io.BytesIO(file))) == values).all()  # any reader's, not ours alone
+    theirs = file_of("PNG", values)
+    for one in (file, theirs):
+        back = decode_heatmap({"heatmap.png": one}, "heatmap")
+        assert back.dtype == np.float32
+        assert (back == given_.heatmap).all()
+
+
+def test_a_damaged_heatmap_does_not_pass_for_another():
+    """What inflates to other pixels fails the checksum of its stream."""
+    file = encode_sample(sample(HEATMAP))["heatmap.png"]
+    assert _decode_grey(file, 64, 48) is not None
+    for place in range(41, len(file) - 16, 7):
+        changed = bytearray(file)
+        changed[place] ^= 0x55
+        assert _decode_grey(bytes(changed), 64, 48) is None
+    for place in range(26, len(file), 11):  # cut short
+        with pytest.raises(DataError, match="damaged"):
+            decode_heatmap({"heatmap.png": file[:place]}, "heatmap")
+    longer = zlib.compress(bytes(10_000_000))  # says 64 x 48, and would inflate to more
+    bomb = file[:33] + struct.pack(">I", len(longer)) + b"IDAT" + longer + bytes(4) + file[-12:]
+    assert _decode_grey(bomb, 64, 48) is None
+
+
+@given(
+    st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    st.integers(0, 99),
+)
+def test_scaled_pixels_keep_their_range_and_a_plain_ground(old, new, seed):
+    values = np.random.default_rng(seed).random(old, np.float32)
+    scaled = scale_pixels(values, new)
+    assert scaled.shape == new
+    assert values.min() - 1e-6 <= scaled.min() <= scaled.max() <= min(1.0, values.max() + 1e-6)
+    assert (scale_pixels(np.full((*old, 3), 77, np.uint8), new) == 77).all()
+
+
+@pytest.mark.parametrize("factor", [1.3, 1.9, 2.0, 2.7, 5.0, 8.3])
+def test_no_pixel_is_passed_over_when_scaling_down(factor):
+    side = round(24 * factor)
+    for y, x in [(0, 0), (side // 2, side // 3), (side - 1, side - 1), (side // 3, side - 2)]:
+        values = np.zeros((side, side), np.float32)
+        values[y, x] = 1.0
+        assert scale_pixels(values, (24, 24)).sum() > 0.0

@@ -221,3 +221,19 @@ def test_large_pictures_are_scaled_down_and_small_ones_kept_as_they_are():
 def test_options_are_checked(wrong):
     with pytest.raises(OptionError):
         Augment(**wrong)
+
+
+@pytest.mark.parametrize("make", [Augment(size=64), Augment(size=50, scale=(0.3, 1.0), ratio=(0.5, 1.5))])
+def test_no_view_of_the_least_size_is_enlarged(make):
+    given_ = sample(shape=(make.least, make.least + 9))
+    for seed in range(200):
+        x0, y0, x1, y1 = make._box(given_, np.random.default_rng(seed)) or (0, 0, make.least, make.least)
+        assert min(x1 - x0, y1 - y0) >= make.size - 1  # rounding
+    assert Augment(size=0).least is None
+
+
+def test_looking_and_cropping_give_arrays_of_their_own():
+    given_ = sample()
+    for one in (crop(given_, (3, 4, 30, 40)), Augment(size=0, flip=0.0, colour=0.0)(given_, 1)):
+        assert one.image.flags.c_contiguous
+        assert one.heatmap.flags.c_contiguous

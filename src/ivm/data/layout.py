@@ -15,6 +15,7 @@ import io
 import json
 import struct
 import tarfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,7 @@ __all__ = [
     "member_header",
     "own_bytes",
     "read_members",
+    "scale_pixels",
     "to_json",
     "uuid_of",
 ]
@@ -196,10 +198,7 @@ def decode_sample(members: Mapping[str, bytes], least: int | None = None) -> Sam
             if heatmap.shape != full:
                 raise DataError(f"the heatmap must be {full}, but is {heatmap.shape}")
             if heatmap.shape != image.shape[:2] and least is not None:
-                size = (image.shape[1], image.shape[0])
-                heatmap = np.asarray(
-                    cv2.resize(heatmap.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-                )
+                heatmap = scale_pixels(heatmap.astype(np.float32, copy=False), image.shape[:2])
         if least is None and image.shape[:2] != full:
             raise DataError(f"the image must be {full}, but is {image.shape[:2]}")
         return Sample(
@@ -279,6 +278,23 @@ def to_json(value: Any) -> bytes:
     return text.encode("utf-8")
 
 
+def scale_pixels(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`pixels`, uint8 [H, W, ...] or float32 [H, W] in [0, 1], at (H, W) = size.
+
+    Each side is halved while it is twice too long, then two taps a side do the rest: every pixel counts, as
+    in `cv2.INTER_AREA`, in a third of its time; on photos the two differ by 1 to 2 % of the range.
+    """
+    height, width = size
+    while pixels.shape[0] >= 2 * height or pixels.shape[1] >= 2 * width:
+        # Half, rounded up: a factor above two would pass over pixels.
+        half = [(side + 1) // 2 if side >= 2 * to else side for side, to in zip(pixels.shape, size)]  # noqa: B905 - colours
+        pixels = cv2.resize(pixels, (half[1], half[0]), interpolation=cv2.INTER_LINEAR)
+    pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR))
+    if pixels.dtype == np.float32:
+        np.minimum(pixels, 1.0, out=pixels)  # the weights of two taps add up to 1 but for rounding
+    return pixels
+
+
 def _encode_image(image: np.ndarray, encoding: Encoding) -> bytes:
     out = io.BytesIO()
     picture = Image.fromarray(np.ascontiguousarray(image))
@@ -299,10 +315,43 @@ def _encode_heatmap(uuid: str, heatmap: np.ndarray, bits: int) -> bytes:
             raise DataError(
                 f"sample {uuid}: heatmap must be in [0, 1], but ranges over [{low:.4g}, {high:.4g}]"
             )
-        top, dtype = (255, np.uint8) if bits == 8 else (65535, np.uint16)
-        heatmap = np.rint(heatmap * np.float32(top)).astype(dtype)
+        if bits == 8:
+            return _encode_grey(np.rint(heatmap * np.float32(255)).astype(np.uint8))
+        heatmap = np.rint(heatmap * np.float32(65535)).astype(np.uint16)
     Image.fromarray(np.ascontiguousarray(heatmap)).save(out, "PNG", compress_level=6)
     return out.getvalue()
+
+
+def _encode_grey(grey: np.ndarray) -> bytes:
+    """A PNG file of uint8 [H, W] whose rows are not filtered: a seventh longer than Pillow's, and read in a
+    third of the time.
+    """
+    height, width = grey.shape
+    rows = np.zeros((height, width + 1), np.uint8)  # each row begins with the number of its filter: 0, none
+    rows[:, 1:] = grey
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 3)), (b"IEND", b""))
+    return _PNG + b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
+
+
+def _decode_grey(content: bytes, width: int, height: int) -> np.ndarray | None:
+    """uint8 [H, W] of a file of `_encode_grey`, faster than by OpenCV; None if it is another's or damaged."""
+    (length,) = struct.unpack(">I", content[33:37].ljust(4, b"\0"))
+    if content[37:41] != b"IDAT" or len(content) != 57 + length:  # one chunk, between the header and the end
+        return None
+    size = height * (width + 1)
+    try:
+        inflate = zlib.decompressobj()
+        rows = np.frombuffer(inflate.decompress(content[41 : 41 + length], size), np.uint8)
+    except zlib.error:
+        return None
+    if rows.size != size or not inflate.eof:
+        return None
+    rows = rows.reshape(height, width + 1)
+    return None if rows[:, 0].any() else rows[:, 1:]
 
 
 def decode_image(members: Mapping[str, bytes], least: int | None = None) -> np.ndarray:
@@ -367,10 +416,11 @@ def _decode_heatmap(content: bytes, is_mask: bool) -> np.ndarray:
             f"the heatmap must be a grey PNG of 1, 8 or 16 bits, but has {bits} bits, colour type {colour} "
             f"and {width} x {height} pixels"
         )
-    values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    values = _decode_grey(content, width, height) if bits == 8 else None
+    if values is None:
+        values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.shape != (height, width):
         raise DataError("the heatmap is damaged: it cannot be decoded")
     if is_mask:
         return values.astype(bool)
-    top = np.float32(65535 if bits == 16 else 255)
-    return (values.astype(np.float32) / top).clip(0.0, 1.0)
+    return np.divide(values, np.float32(65535 if bits == 16 else 255), dtype=np.float32)

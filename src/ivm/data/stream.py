@@ -222,14 +222,18 @@ class ShardStream:
             number += 1
             if not mine:
                 continue
-            sample = self.set.get(shard, within)
+            # No name is bound to the sample: its pixels are freed before the next ones are decoded.
+            view = self._view(shard, within, epoch)
             if not in_worker:
                 self._used += self.world
-            if self.transform is not None:
-                yield self.transform(sample, (self.seed, epoch, shard, within))
-            else:
-                yield sample
+            yield view
+            del view
         self.epoch, self._used = epoch + 1, 0
+
+    def _view(self, shard: int, number: int, epoch: int) -> Any:
+        if self.transform is None:
+            return self.set.get(shard, number)
+        return self.transform(self.set.get(shard, number), (self.seed, epoch, shard, number))
 
     def order(self, epoch: int) -> Iterator[tuple[int, int]]:
         """(shard, number in it) of every sample, in the order of an epoch, over all ranks."""

@@ -6,6 +6,7 @@ sample's place, so that any number of workers sees the same views.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ import cv2
 import numpy as np
 
 from ivm.data.colours import COLOURS
+from ivm.data.layout import scale_pixels
 from ivm.data.measure import plain_text
 from ivm.data.records import Entry, Record
 from ivm.errors import DataError, OptionError
@@ -107,6 +109,13 @@ class Augment:
         if self.paste and not self.objects:
             raise OptionError("paste needs objects, but got none")
 
+    @property
+    def least(self) -> int | None:
+        """Shorter side, in pixels, below which a view would be enlarged; for `ShardStream(least=...)`."""
+        if not self.size:
+            return None
+        return math.ceil(self.size * (max(self.ratio[1], 1 / self.ratio[0]) / self.scale[0]) ** 0.5)
+
     def __call__(self, sample: Sample, seed: int | tuple[int, ...]) -> Sample:
         """One view of `sample`; equal seeds give equal views."""
         rng = np.random.default_rng(seed)
@@ -116,10 +125,7 @@ class Augment:
         if self.paste and draws[0] < self.paste:
             thing = self.objects[int(draws[1] * len(self.objects))]
             sample = paste(sample, thing, rng)
-        if box is not None:
-            sample = crop(sample, box)
-        if self.size:
-            sample = resize(sample, (self.size, self.size))
+        sample = _look(sample, box, (self.size, self.size) if self.size else None)
         if draws[2] < self.flip:
             sample = flip(sample)
         if self.colour:
@@ -129,38 +135,47 @@ class Augment:
     def _box(self, sample: Sample, rng: np.random.Generator) -> Box | None:
         """A random box that keeps half of the relevant area or more; None for the whole picture."""
         height, width = sample.image.shape[:2]
-        heatmap = None if sample.heatmap is None else sample.heatmap.astype(np.float32, copy=False)
-        relevant = 0.0 if heatmap is None else float(heatmap.sum())
-        chosen = None
-        for area, ratio, x, y in rng.random((6, 4)):
+        heatmap = sample.heatmap
+        relevant = 0.0 if heatmap is None else _amount(heatmap)
+        low, high = (math.log(bound) for bound in self.ratio)
+        for area, ratio, x, y in rng.random((6, 4)).tolist():  # all are drawn, whichever serves
             share = self.scale[0] + area * (self.scale[1] - self.scale[0])
-            low, high = np.log(self.ratio)
-            wider = float(np.exp((low + ratio * (high - low)) / 2))
+            wider = math.exp((low + ratio * (high - low)) / 2)
             w = max(1, min(width, round(width * share**0.5 * wider)))
             h = max(1, min(height, round(height * share**0.5 / wider)))
             x0, y0 = int(x * (width - w + 1)), int(y * (height - h + 1))
-            if chosen is None and (
-                heatmap is None or heatmap[y0 : y0 + h, x0 : x0 + w].sum() >= 0.5 * relevant
-            ):
-                chosen = (x0, y0, x0 + w, y0 + h)
-        return None if chosen == (0, 0, width, height) else chosen
+            if heatmap is None or _amount(heatmap[y0 : y0 + h, x0 : x0 + w]) >= 0.5 * relevant:
+                return x0, y0, x0 + w, y0 + h
+        return None
+
+
+def _amount(heatmap: np.ndarray) -> float:
+    """Sum of a heatmap, or number of a mask's pixels."""
+    return float(np.count_nonzero(heatmap) if heatmap.dtype == bool else cv2.sumElems(heatmap)[0])
 
 
 def resize(sample: Sample, size: tuple[int, int]) -> Sample:
     """The sample at (H, W). A mask becomes a heatmap: the share of each new pixel that is relevant."""
-    height, width = size
-    if sample.image.shape[:2] == size:
+    return _look(sample, None, size)
+
+
+def _look(sample: Sample, box: Box | None, size: tuple[int, int] | None) -> Sample:
+    """The part of the sample in `box` (None: all of it) at `size`, (H, W) (None: its own)."""
+    height, width = sample.image.shape[:2]
+    x0, y0, x1, y1 = box or (0, 0, width, height)
+    if (x0, y0, x1, y1) == (0, 0, width, height) and size in (None, (height, width)):
         return sample
-    factor = min(sample.image.shape[0] / height, sample.image.shape[1] / width)
-    # Averaging takes several times as long as two taps a side, and below this factor shows no difference.
-    way = cv2.INTER_AREA if factor > 1.5 else cv2.INTER_LINEAR
-    heatmap = sample.heatmap
+    image, heatmap = sample.image[y0:y1, x0:x1], sample.heatmap
     if heatmap is not None:
-        resized = cv2.resize(heatmap.astype(np.float32, copy=False), (width, height), interpolation=way)
-        heatmap = np.asarray(resized).clip(0.0, 1.0)
-    return replace(
-        sample, image=cv2.resize(sample.image, (width, height), interpolation=way), heatmap=heatmap
-    )
+        heatmap = heatmap[y0:y1, x0:x1]
+    if size not in (None, (y1 - y0, x1 - x0)):
+        assert size is not None
+        image = scale_pixels(image, size)
+        if heatmap is not None:
+            heatmap = scale_pixels(heatmap.astype(np.float32, copy=False), size)
+    if heatmap is not None:
+        heatmap = np.ascontiguousarray(heatmap)
+    return replace(sample, image=np.ascontiguousarray(image), heatmap=heatmap)
 
 
 def limit_sides(entries: Iterable[Entry], longest: int) -> Iterator[Entry]:
@@ -186,9 +201,7 @@ def limit_sides(entries: Iterable[Entry], longest: int) -> Iterator[Entry]:
 
 def crop(sample: Sample, box: Box) -> Sample:
     """The part of the sample in `box`."""
-    x0, y0, x1, y1 = box
-    heatmap = None if sample.heatmap is None else np.ascontiguousarray(sample.heatmap[y0:y1, x0:x1])
-    return replace(sample, image=np.ascontiguousarray(sample.image[y0:y1, x0:x1]), heatmap=heatmap)
+    return _look(sample, box, None)
 
 
 def mirror_text(text: str) -> str | None:

@@ -210,12 +210,12 @@ class Viewer:
 
     def __init__(self, size: int, augment: Augmentation | None, seed: int = 0) -> None:
         self.size, self.seed = size, seed
-        self.least = size  # pictures may be decoded smaller, but never have to be enlarged
+        self.least: int | None = size  # pictures may be decoded smaller, but never have to be enlarged
         self.augment: Augment | None = None
         if augment is not None:
             scale, flip = (augment.crop, 1.0), augment.flip
-            self.least = round(size / augment.crop**0.5 * 1.12)  # a crop is also narrower by so much
             self.augment = Augment(size=size, scale=scale, flip=flip, colour=augment.colour)
+            self.least = self.augment.least
 
     def __call__(self, sample: Sample, place: Place) -> View:
         if sample.heatmap is None:
