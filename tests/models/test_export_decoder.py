@@ -21,7 +21,6 @@ from ivm.models import export_decoder as module  # noqa: E402
 from ivm.models.export import Parity  # noqa: E402
 from ivm.models.export_decoder import DECODER_FILE, export_decoder, measure_decoder_parity, read_decoder  # noqa: E402
 from ivm.models.full import FullModel  # noqa: E402
-from ivm.models.instruction_encoder import Tokenized  # noqa: E402
 from models.test_checkpoint import reference_state  # noqa: E402
 
 PICTURE = np.kron(np.random.default_rng(4).integers(0, 256, (4, 4, 3)), np.ones((20, 25, 1))).astype(np.uint8)
@@ -69,9 +68,7 @@ def test_it_answers_as_the_whole_model_does(exported, tiny_folder):
     texts = ["the red cup", "a plate", "what time is it?", "all", "5"]
     expected, found = backend.decode([features] * 5, texts)
     assert expected.std() > 0.1
-    ids, lengths = backend.model.instruction_encoder.tokens(texts)
-    with torch.no_grad():
-        condition = backend.model.conditions(features.prefix.expand(5), Tokenized(ids, lengths)).numpy()
+    condition = backend.conditions([features] * 5, texts)
     seen = features.features[None].numpy().repeat(5, axis=0)
     logits, largest = run(exported[1], features=seen, condition=condition)
     np.testing.assert_allclose(logits, expected, atol=1e-5)

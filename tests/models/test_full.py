@@ -110,6 +110,20 @@ def test_features_in_hand_serve_any_mix(counted):
         np.testing.assert_allclose(mixed[k], masker(picture(seed), EIGHT[k]).values, atol=1e-5)
 
 
+@pytest.mark.parametrize("prefix_cache", [True, False])
+def test_conditions_are_what_the_mask_decoder_takes(tiny_folder, prefix_cache):
+    backend = FullModel(tiny_folder, device="cpu", prefix_cache=prefix_cache)
+    features = backend.encode_images([picture(0), picture(1)])
+    condition = backend.conditions(features, EIGHT[:2])
+    assert condition.dtype == np.float32
+    expected, _ = backend.decode(features, EIGHT[:2])
+    with torch.no_grad():
+        seen = torch.stack([one.features for one in features])
+        logits = backend.model.mask_decoder(seen, torch.from_numpy(condition))
+    np.testing.assert_allclose(logits.numpy(), expected, atol=1e-6)
+    assert backend.conditions([], []).shape == (0, 16)
+
+
 @pytest.mark.parametrize("option", [{"prefix_cache": False}, {"offload": True}, {"attention": "eager"}])
 def test_options_that_save_memory_change_no_answer(tiny_folder, option):
     expected = values(Masker(FullModel(tiny_folder, device="cpu")), [picture(0), picture(1)], EIGHT[:2])

@@ -130,6 +130,18 @@ def test_both_train_through_the_recipe_on_one_lmm_and_the_result_loads(configure
     assert heatmap.values.shape == views[0].sample.image.shape[:2]
 
 
+def test_base_models_can_be_given_beside_the_preset(preset, tmp_path):
+    write_tiny(tmp_path, seed=5)
+    given = {"lmm": str(tmp_path / "lmm"), "image": str(tmp_path / "image")}
+    module = generator(model(preset, **given)).module
+    assert (module.config.lmm_base, module.config.image_base) == (given["lmm"], given["image"])
+    other = generator(model(preset)).module
+    for name in ("image_encoder.backbone.pos_embed", "image_encoder.backbone.patch_embed.projection.weight"):
+        mine, theirs = module.state_dict()[name], other.state_dict()[name]
+        assert mine.shape == theirs.shape
+    assert not torch.equal(mine, theirs)
+
+
 def test_a_generator_and_its_discriminator_share_the_lmm(preset):
     first = generator(model(preset))
     judge = discriminator(model(preset))

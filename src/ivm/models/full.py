@@ -217,26 +217,41 @@ class FullModel:
         """
         if not features:
             return np.zeros((0, 1, 1), np.float32), np.zeros(0, np.float32)
-        model, encoder = self.model, self.model.instruction_encoder
-        assert encoder.tokens is not None
-        ids, lengths = encoder.tokens(instructions)
-        given = Tokenized(ids.to(self._run.device), lengths)
-        one = all(other is features[0] for other in features)
+        model = self.model
         with self._run():
-            if features[0].prefix is not None:
-                prefixes = [one_.prefix for one_ in features if one_.prefix is not None]
-                prefix = prefixes[0].expand(len(features)) if one else Prefix.join(prefixes)
-                condition = model.conditions(prefix, given)
-            else:
-                pixels = torch.stack([one_.pixels for one_ in features if one_.pixels is not None])
-                condition = encoder.text_proj(encoder(pixels, given, "generator", encoder.position))
+            condition = self._conditions(features, instructions)
             seen = (
                 features[0].features.expand(len(features), -1, -1, -1)
-                if one
-                else torch.stack([one_.features for one_ in features])
+                if _one(features)
+                else torch.stack([one.features for one in features])
             )
             logits, found = model.decode(seen, condition)
             return model.upsample(logits).cpu().numpy(), found.sigmoid().cpu().numpy()
+
+    def conditions(self, features: Sequence[FullFeatures], instructions: Sequence[str]) -> np.ndarray:
+        """What the mask decoder takes of each pair, float32 [B, D]: for one that runs elsewhere.
+
+        Raises:
+            InstructionError: an instruction does not fit into the LMM's context.
+        """
+        if not features:
+            return np.zeros((0, self.model.image_encoder.channels), np.float32)
+        with self._run():
+            found: np.ndarray = self._conditions(features, instructions).float().cpu().numpy()
+        return found
+
+    def _conditions(self, features: Sequence[FullFeatures], instructions: Sequence[str]) -> Tensor:
+        encoder = self.model.instruction_encoder
+        assert encoder.tokens is not None
+        ids, lengths = encoder.tokens(instructions)
+        given = Tokenized(ids.to(self._run.device), lengths)
+        if features[0].prefix is not None:
+            prefixes = [one.prefix for one in features if one.prefix is not None]
+            prefix = prefixes[0].expand(len(features)) if _one(features) else Prefix.join(prefixes)
+            return self.model.conditions(prefix, given)
+        pixels = torch.stack([one.pixels for one in features if one.pixels is not None])
+        condition: Tensor = encoder.text_proj(encoder(pixels, given, "generator", encoder.position))
+        return condition
 
 
 class Untrained:
@@ -333,6 +348,10 @@ def _open_reference(
         except OSError:  # a cache that cannot be written is done without
             pass
     return model.eval()
+
+
+def _one(features: Sequence[FullFeatures]) -> bool:
+    return all(other is features[0] for other in features)
 
 
 def _digest(image: np.ndarray) -> bytes:

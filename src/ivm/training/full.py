@@ -38,6 +38,8 @@ _SIZES: Mapping[str, Any] = MappingProxyType(
         "preset": "ivm-qwen3-vl-2b-sam2",  # or ivm-v1, ivm-smolvlm-256m-sam2, or a folder with a config.json
         "dtype": "auto",  # of the frozen parts: bfloat16 on a GPU, float32 on a CPU
         "attention": "auto",  # of the LMM
+        "lmm": "",  # folder or hub id of the LMM, instead of the preset's
+        "image": "",  # of the image encoder, likewise
         "gradient_checkpointing": False,  # compute the LMM's layers again in the backward pass
     }
 )
@@ -106,7 +108,7 @@ def _build(model: Model) -> IVMModel:
     options = {} if given["attention"] == "auto" else {"attn_implementation": given["attention"]}
     # The recipe moves the model to its device; until then it lies in the computer's memory.
     runner = runner_of("cpu", dtype or runner_of("auto", None).dtype)
-    module = assemble(full_preset(given["preset"]), runner, **options)
+    module = assemble(full_preset(given["preset"]), runner, given["lmm"], given["image"], **options)
     state = dict(module.named_parameters())
     for name in module.trained_names():
         if name in state:  # not the buffer of the positions, which is float32 anyway
