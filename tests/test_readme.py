@@ -160,6 +160,17 @@ def test_commands_that_are_not_run_exist() -> None:
                 assert (ROOT / first).exists(), f"{snippet}: {command}"
 
 
+def test_the_page_on_installing_tells_every_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    page = (ROOT / "docs" / "install.md").read_text("utf-8")
+    rows = {
+        name
+        for row in re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE)
+        for name in re.findall(r"`([\w-]+)`", row)
+    }
+    assert set(project["optional-dependencies"]) <= rows
+
+
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if page.exists()], ids=lambda page: str(page.relative_to(ROOT))
 )

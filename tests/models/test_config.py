@@ -170,6 +170,16 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
+def test_the_page_on_models_agrees_with_the_presets() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    rows = {row.split("`")[1]: row for row in page.splitlines() if row.startswith("| `") and " MB |" in row}
+    assert list(rows) == list(PRESETS)  # in the order of `ivm models`
+    for name, preset in PRESETS.items():
+        assert f"| {preset.megabytes:,.0f} MB |" in rows[name]
+        assert preset.licence.split(", consent")[0] in rows[name]
+        assert ("untrained" in preset.summary) == ("untrained" in rows[name])
+
+
 def test_devices() -> None:
     assert [check_device(device) for device in DEVICES] == ["auto", "cpu", "cuda"]
     with pytest.raises(OptionError, match="device must be one of auto, cpu, cuda, but got 'mps'"):
