@@ -54,6 +54,13 @@ def test_two_experts_give_reliability(photos, tmp_path):
     assert all(0 <= json.loads(line)["score"] <= 1 for line in lines)
 
 
+def test_large_pictures_are_scaled_down(photos, tmp_path):
+    run(photos, tmp_path / "out", "-i", "the cat", "--max-side", 200, "--keep", "not-found", "--limit", 1)
+    sample = ShardSet(tmp_path / "out")[0]
+    assert sample.image.shape == (133, 200, 3)
+    assert sample.heatmap.shape == (133, 200)
+
+
 def test_a_dry_run_writes_and_asks_nothing(photos, tmp_path):
     out = tmp_path / "out"
     text = run(photos, out, "-i", "pick up the cup and the spoon", "--dry-run", "--limit", "1")

@@ -83,6 +83,10 @@ def annotate(
     proposal_side: Annotated[
         int, typer.Option(help="Longer side at which proposals are kept, in pixels; 0 keeps none.", min=0)
     ] = 256,
+    max_side: Annotated[
+        int,
+        typer.Option(help="Scale larger pictures down to this longer side, in pixels; 0 keeps all.", min=0),
+    ] = 0,
     samples_per_shard: Annotated[
         int, typer.Option(help="Most samples in a shard: what an interruption costs at most.", min=1)
     ] = 200,
@@ -106,6 +110,7 @@ def annotate(
     from ivm.annotation.report import summarise, write_reliability
     from ivm.annotation.sources import open_source
     from ivm.data.shards import write_shards
+    from ivm.data.transforms import limit_sides
 
     found = open_source(source, instruction or (), reader, _pairs(option))
     helper = _open_llm(llm, url, key_variable, request, answers or output / "answers.jsonl")
@@ -132,9 +137,11 @@ def annotate(
         "whole": whole,
         "keep": sorted(keep or ()),
         "proposal_side": proposal_side,
+        "max_side": max_side,
         "limit": limit,
     }
     entries = islice(found.entries, limit) if limit else found.entries
+    entries = limit_sides(entries, max_side) if max_side else entries
     total = min(found.count, limit or found.count) if found.count is not None else None
     try:
         with progress(total, "records") as advance:

@@ -95,6 +95,7 @@ def test_absent_targets_may_be_kept(pictures):
     assert not problems
     assert [bool((r.sample.heatmap > 0.5).any()) for r in found] == [False, False, True]
     assert [r.sample.targets for r in found] == [(), (), ("green box",)]
+    assert [r.sample.kind for r in found] == ["absent", "absent", ""]
 
 
 def test_proposals_are_kept_and_give_the_same_again(pictures, tmp_path):

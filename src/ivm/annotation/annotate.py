@@ -55,7 +55,8 @@ class Annotator:
         compose: instructions for samples that have a heatmap; None leaves such samples out.
         instructions: how many to compose for each, at least 1.
         whole: kept area from which on a mask counts as nearly the whole picture.
-        keep: faults, of KEEPABLE, that are written all the same. Of "not-found" the heatmap is all zero.
+        keep: faults, of KEEPABLE, that are written all the same. What was "not-found" has a heatmap of zeros
+            and the kind "absent".
         proposal_side: longer side in pixels at which proposals are kept in the store; 0 keeps none.
 
     Raises:
@@ -107,6 +108,7 @@ class Annotator:
             instructions=(text,),
             heatmap=np.array(fused.heatmap.values),
             human=False,
+            kind="absent" if fused.fault == "not-found" else record.sample.kind,
             targets=fused.found,
             provenance=self._provenance(record.sample, named, proposals, fused),
         )
