@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import inspect
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ivm.cli import app
+from ivm.data.readers import READERS, reader
 
 runner = CliRunner()
 
@@ -24,7 +27,7 @@ def spec(tmp_path, pack_folder):
 def test_samples_are_made_and_shown(spec, tmp_path):
     done = runner.invoke(app, ["data", "synthesize", str(spec), "-o", str(tmp_path / "store"), "-n", "12"])
     assert done.exit_code == 0, done.output
-    assert "12 samples in 1 shards (12 photo)" in done.output
+    assert "12 samples in 1 shard (12 photo)" in done.output
     for source in (spec, tmp_path / "store"):
         shown = runner.invoke(app, ["data", "preview", str(source), "-o", str(tmp_path / "a.png"), "-n", "7"])
         assert shown.exit_code == 0, shown.output
@@ -72,7 +75,7 @@ def source(tmp_path):
 def test_the_way_of_a_data_set(source, tmp_path):
     store, cleaned = tmp_path / "store", tmp_path / "clean"
     out = run("convert", "csv", source, "-o", store, "--set", "table=table.csv")
-    assert "30 samples in 1 shards (30 mine, human)" in out
+    assert "30 samples in 1 shard (30 mine, human)" in out
     assert "1 records were wrong" in out
     assert json.loads((store / "report.jsonl").read_text())["place"] == 32
     assert "already" not in run("convert", "csv", source, "-o", store, "--set", "table=table.csv")
@@ -133,4 +136,10 @@ def test_wrong_usage(source, tmp_path):
 def test_every_reader_is_listed_with_its_options():
     out = run("readers")
     assert "coco-panoptic" in out
-    assert "--set: annotations, images, segments, source" in out
+    assert "--set segments=  folder of the PNG files" in out
+    assert "root" not in out  # the folder that convert is given
+    for name in READERS:  # every option is told of
+        known = set(inspect.signature(reader(name)).parameters) - {"root"}
+        block = out.partition(f"\n{name}\n" if name != "ivm-mix" else f"{name}\n")[2]
+        told = re.findall(r"--set (\w+)=", re.split(r"\n(?=\S)", block)[0])
+        assert set(told) == known, name

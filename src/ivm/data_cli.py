@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from ivm.data.shards import Index
     from ivm.types import Sample
 
 __all__ = ["data", "read_options"]
@@ -45,7 +46,7 @@ def synthesize(
     with _progress() as progress:
         index = make(read_spec(spec), count, seed, output, workers, progress)
     kinds = ", ".join(f"{number:,} {name.removesuffix(', human')}" for name, number in index.counts.items())
-    typer.echo(f"{output}: {index.samples:,} samples in {len(index.shards):,} shards ({kinds})")
+    typer.echo(f"{output}: {index.samples:,} samples in {_shards(index)} ({kinds})")
 
 
 @data.command()
@@ -97,25 +98,35 @@ def convert(
             progress=(lambda done: progress(done, None)) if progress else None,
         )
     counts = ", ".join(f"{number:,} {name}" for name, number in index.counts.items())
-    typer.echo(f"{output}: {index.samples:,} samples in {len(index.shards):,} shards ({counts or 'none'})")
+    typer.echo(f"{output}: {index.samples:,} samples in {_shards(index)} ({counts or 'none'})")
     if index.skipped:
         typer.echo(
             f"{index.skipped:,} records were wrong and are left out: see {output / 'report.jsonl'}", err=True
         )
 
 
+def _shards(index: Index) -> str:
+    return f"{len(index.shards):,} shard" + ("s" if len(index.shards) != 1 else "")
+
+
 @data.command()
 def readers() -> None:
     """List the forms that convert reads, with their options."""
     import inspect
+    import re
 
     from ivm.data.readers import READERS, reader
 
     for name in READERS:
         function = reader(name)
-        known = [key for key in inspect.signature(function).parameters if key != "root"]
-        doc = (inspect.getmodule(function).__doc__ or "").partition("\n")[0]
-        typer.echo(f"{name}\n    {doc}\n    --set: {', '.join(known) or '(none)'}")
+        title = (inspect.getmodule(function).__doc__ or "").partition("\n")[0]
+        doc = inspect.getdoc(function) or ""
+        typer.echo(f"{name}\n    {title}\n    {doc.partition(chr(10))[0]}")
+        options = re.split(r"\n    (?=\w+: )", "\n" + doc.partition("Args:\n")[2].partition("\n\n")[0])
+        for option in options[1:]:
+            key, _, told = option.partition(": ")
+            if key != "root":
+                typer.echo(f"    --set {key}=  {' '.join(told.split()).replace('`root`', 'the folder')}")
 
 
 @data.command()
@@ -227,7 +238,9 @@ def clean(
     min_score: Annotated[
         float, typer.Option(help="Score below which a machine annotation is dropped.")
     ] = 0.1,
-    undo: Annotated[bool, typer.Option("--undo", help="Put back what was dropped (by --rule).")] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Put back what clean dropped from STORE (by --rule).")
+    ] = False,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
 ) -> None:
     """Write the samples that no rule drops to a new store, and beside them those dropped, with the reason.

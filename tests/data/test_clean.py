@@ -140,7 +140,7 @@ def test_the_source_is_never_written_to(make_store, samples):
 
 
 def test_what_is_no_cleaned_store_cannot_be_restored(make_store, samples, tmp_path):
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match="that ivm data clean wrote"):
         restore(make_store(samples), tmp_path / "back")
 
 

@@ -284,7 +284,10 @@ def restore(
     unknown = sorted(set(rules) - set(RULES))
     if unknown:
         raise OptionError(f"rules must be among {', '.join(RULES)}, but got {', '.join(unknown)}")
-    kept, dropped = ShardReader(cleaned), ShardReader(cleaned / "dropped")
+    kept = ShardReader(cleaned)
+    if not (cleaned / "dropped.jsonl").is_file():
+        raise DataError(f"{cleaned} must be a store that ivm data clean wrote, but it has no dropped.jsonl")
+    dropped = ShardReader(cleaned / "dropped")
     try:
         lines = (cleaned / "dropped.jsonl").read_text(encoding="utf-8").splitlines()
         faults = [Dropped(**json.loads(line)) for line in lines]

@@ -167,6 +167,13 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise DataError(f"{path} is not JSON: {error}") from error
 
 
+def _why(error: Exception) -> str:
+    """The error without the number of the line, of which there is one."""
+    return (
+        f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else str(error)
+    )
+
+
 def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, Any | DataError]]:
     """Yield (line number from 1, value) of a JSON-lines file; a DataError for a malformed line.
 
@@ -186,4 +193,4 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, Any | DataEr
                 try:
                     yield number, json.loads(line)
                 except (ValueError, RecursionError) as error:  # ValueError: bytes that are not UTF-8, too
-                    yield number, DataError(f"the line is not JSON: {error}")
+                    yield number, DataError(f"the line is not JSON: {_why(error)}")

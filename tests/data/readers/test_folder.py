@@ -53,7 +53,7 @@ def test_wrong_rows_are_told_with_their_line(root):
     report = Report()
     assert len(list(samples(read_csv(root), report))) == 1
     assert [p.place for p in report.problems] == [2, 3, 4, 5, 6, 7]
-    words = ("one or more", "missing", "must lie in", "missing", "as many cells", "yes or no")
+    words = ("must have an instruction", "missing", "must lie in", "missing", "as many cells", "yes or no")
     assert all(word in p.reason for p, word in zip(report.problems, words, strict=True))
 
 

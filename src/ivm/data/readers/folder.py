@@ -74,6 +74,9 @@ def _load(row: dict[str | None, str | None], root: Path, line: int) -> Iterator[
         raise DataError("the row must have as many cells as the table has columns")
     cell = {key: (value or "").strip() for key, value in row.items()}
     image, file = load_image(below(root, cell["image"]), root)
+    texts = tuple(part for part in cell["instruction"].split("|") if part.strip())
+    if not texts:
+        raise DataError("the row must have an instruction, but its cell is empty")
     heatmap = None
     if cell.get("mask"):
         heatmap = _as_heatmap(grey_pixels(below(root, cell["mask"]), root))
@@ -85,7 +88,7 @@ def _load(row: dict[str | None, str | None], root: Path, line: int) -> Iterator[
     sample = Sample(
         cell.get("uuid") or f"{source}-{line}",
         image,
-        tuple(part for part in cell["instruction"].split("|") if part.strip()),
+        texts,
         heatmap,
         source,
         human=human in _YES,
