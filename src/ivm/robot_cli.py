@@ -79,6 +79,7 @@ def train(
     horizon: Annotated[int, typer.Option(help="Actions of a chunk.")] = 8,
     execute: Annotated[int, typer.Option(help="Of these, carried out before it looks again.")] = 4,
     seed: Annotated[int, typer.Option(help="Of weights, batches and noise.", min=0)] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: all]", min=1)] = None,
 ) -> None:
     """Train a diffusion policy on demonstrations (LCBC), on masked pictures.
@@ -103,6 +104,7 @@ def train(
             config,
             lambda line: typer.echo(line, err=True),
             lambda done, _: advance(to=done),
+            device=device,
         )
     typer.echo(f"step {found.steps}: loss {found.loss:.4f}, on demonstrations left out {found.held_out:.4f}")
     if not found.finished:

@@ -68,5 +68,7 @@ def test_damage_is_named(demonstrations, tmp_path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="remove it to begin anew"):
         train_policy(demonstrations, tmp_path, CONFIG)
+    with pytest.raises(OptionError, match="device must be"):
+        train_policy(demonstrations, tmp_path / "run", CONFIG, device="abacus")
     with pytest.raises(DataError, match="at least 2 demonstrations"):
         train_policy(tmp_path, tmp_path / "run", CONFIG)

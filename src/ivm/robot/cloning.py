@@ -14,11 +14,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ivm.errors import CheckpointError, OptionError, TrainingError
+from ivm.errors import CheckpointError, ModelError, OptionError, TrainingError
+from ivm.models.config import check_device
 from ivm.robot.config import CloningConfig, PolicyConfig
 from ivm.robot.demonstrations import episode_files, read_episode, read_setup
 from ivm.robot.lcbc import DiffusionPolicy
-from ivm.robot.moments import Moments, heatmaps_of
+from ivm.robot.moments import Batch, Moments, heatmaps_of
 from ivm.types import Masking
 
 __all__ = ["Trained", "load_policy", "train_policy"]
@@ -44,6 +45,7 @@ def train_policy(
     say: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] | None = None,
     load_masker: Callable[[str], Masking] | None = None,
+    device: str = "auto",
 ) -> Trained:
     """Train a policy; writes `policy.safetensors`, `log.jsonl` and, until it is done, `checkpoint.pt`.
 
@@ -54,13 +56,16 @@ def train_policy(
         say: called with lines for people.
         progress: called with (steps done, steps in all).
         load_masker: makes the masker of a name; default `ivm.masker.load`.
+        device: "auto", "cpu" or "cuda", of the policy; a masker finds its own.
 
     Raises:
         DataError: there are no demonstrations, or one is damaged.
         OptionError: the run in `output` was begun with another configuration.
         TrainingError: the loss is not finite.
+        ModelError: the device is not available.
     """
     config = config or CloningConfig()
+    where = _device(device)
     files = episode_files(demonstrations, least=2)
     setup = read_setup(demonstrations)
     output.mkdir(parents=True, exist_ok=True)
@@ -68,7 +73,7 @@ def train_policy(
     heatmaps = heatmaps_of(demonstrations, episodes, config, say, load_masker)
     moments = Moments(episodes, heatmaps, config)
     torch.manual_seed(config.seed)
-    policy = DiffusionPolicy(config.policy)
+    policy = DiffusionPolicy(config.policy).to(where)
     states = np.concatenate([episode.arrays["state"] for episode in moments.train])
     policy.state_mean.copy_(torch.from_numpy(states.mean(axis=0)))
     policy.state_std.copy_(torch.from_numpy(states.std(axis=0) + 1e-3))
@@ -87,7 +92,7 @@ def train_policy(
             for group in optimiser.param_groups:
                 group["lr"] = config.rate * _schedule(step, config.steps)
             noise = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-            value = policy.loss(*moments.batch(step), generator=noise)
+            value = policy.loss(*_on(moments.batch(step), where), generator=noise)
             optimiser.zero_grad(set_to_none=True)
             value.backward()
             torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
@@ -110,12 +115,13 @@ def train_policy(
         finished = False
         _save_checkpoint(checkpoint, asked, step, policy, average, optimiser)
     policy.load_state_dict(average)
-    held_out = _held_out_loss(policy, moments)
+    held_out = _held_out_loss(policy, moments, where)
     header = {"config": config.to_json(), "environment": setup.to_json(), "steps": step, "held_out": held_out}
     weights = output / _WEIGHTS
     if finished:
         temporary = weights.with_name(f".saving-{weights.name}")
-        save_file(policy.state_dict(), temporary, metadata={"ivm-robot": json.dumps(header)})
+        plain = {name: tensor.cpu().contiguous() for name, tensor in policy.state_dict().items()}
+        save_file(plain, temporary, metadata={"ivm-robot": json.dumps(header)})
         temporary.replace(weights)
         checkpoint.unlink(missing_ok=True)
     return Trained(weights, step, loss, held_out, finished)
@@ -149,16 +155,31 @@ def load_policy(path: Path) -> tuple[DiffusionPolicy, CloningConfig, dict[str, A
     return policy.eval(), config, header
 
 
-def _held_out_loss(policy: DiffusionPolicy, moments: Moments) -> float:
+def _held_out_loss(policy: DiffusionPolicy, moments: Moments, where: torch.device) -> float:
     """The loss on episodes that were left out, with fixed noise; masks drawn as in training."""
     generator = torch.Generator().manual_seed(0)
     total = count = 0.0
     policy.eval()
     with torch.inference_mode():
         for batch in moments.held_out():
-            total += float(policy.loss(*batch, generator=generator)) * len(batch[0])
+            loss = policy.loss(*_on(batch, where), generator=generator)
+            total += float(loss) * len(batch[0])
             count += len(batch[0])
     return total / count
+
+
+def _on(batch: Batch, where: torch.device) -> Batch:
+    pictures, states, texts, chunks = batch
+    return pictures.to(where), states.to(where), texts.to(where), chunks.to(where)
+
+
+def _device(name: str) -> torch.device:
+    check_device(name)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    elif name == "cuda" and not torch.cuda.is_available():
+        raise ModelError("device cuda needs a torch that finds a CUDA GPU, but this one finds none")
+    return torch.device(name)
 
 
 def _schedule(step: int, steps: int) -> float:

@@ -90,8 +90,9 @@ class DiffusionPolicy(nn.Module):
         """Mean squared error of the clean actions, at a random step of the diffusion for each sample."""
         condition = self.encode(pictures_BC3PP, state_BS, text_BD)
         count = len(actions_BHA)
-        step = torch.randint(self.config.noise_steps, (count,), generator=generator)
-        noise = torch.randn(actions_BHA.shape, generator=generator)
+        where = actions_BHA.device  # noise is drawn on the CPU: the same on every device
+        step = torch.randint(self.config.noise_steps, (count,), generator=generator).to(where)
+        noise = torch.randn(actions_BHA.shape, generator=generator).to(where)
         kept = self.kept[step].view(-1, 1, 1)
         noisy = kept.sqrt() * actions_BHA + (1 - kept).sqrt() * noise
         return F.mse_loss(self.denoise(noisy, step, condition), actions_BHA)
@@ -107,17 +108,18 @@ class DiffusionPolicy(nn.Module):
         """A chunk of actions, [B, horizon, A] in [-1, 1], by ancestral sampling."""
         condition = self.encode(pictures_BC3PP, state_BS, text_BD)
         shape = (len(state_BS), self.config.horizon, self.config.action_dim)
-        x = torch.randn(shape, generator=generator)
+        where = condition.device
+        x = torch.randn(shape, generator=generator).to(where)
         for step in reversed(range(self.config.noise_steps)):
             kept = self.kept[step]
-            before = self.kept[step - 1] if step else torch.ones(())
-            clean = self.denoise(x, torch.full((shape[0],), step), condition).clamp(-1.0, 1.0)
+            before = self.kept[step - 1] if step else torch.ones((), device=where)
+            clean = self.denoise(x, torch.full((shape[0],), step, device=where), condition).clamp(-1.0, 1.0)
             ratio = kept / before  # alpha of this step alone
             mean = (before.sqrt() * (1 - ratio) * clean + ratio.sqrt() * (1 - before) * x) / (1 - kept)
             x = mean
             if step:
                 variance = (1 - ratio) * (1 - before) / (1 - kept)
-                x = mean + variance.sqrt() * torch.randn(shape, generator=generator)
+                x = mean + variance.sqrt() * torch.randn(shape, generator=generator).to(where)
         return x
 
 
@@ -135,8 +137,8 @@ class _Eye(nn.Module):
         for stage in self.stages:
             x = stage(x, text_BD)
         weights = x.flatten(2).softmax(dim=-1).view_as(x)
-        rows = torch.linspace(-1, 1, x.shape[2])
-        columns = torch.linspace(-1, 1, x.shape[3])
+        rows = torch.linspace(-1, 1, x.shape[2], device=x.device)
+        columns = torch.linspace(-1, 1, x.shape[3], device=x.device)
         return torch.cat([(weights.sum(3) * rows).sum(2), (weights.sum(2) * columns).sum(2)], dim=1)
 
 
@@ -182,7 +184,7 @@ def _kept_signal(steps: int) -> Tensor:
 
 def _waves(step_B: Tensor, dim: int) -> Tensor:
     """Sines and cosines of a step at frequencies from 1 to 1/10,000, [B, dim]."""
-    rates = torch.exp(-math.log(10_000) * torch.arange(dim // 2) / (dim // 2))
+    rates = torch.exp(-math.log(10_000) * torch.arange(dim // 2, device=step_B.device) / (dim // 2))
     angles = step_B[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
