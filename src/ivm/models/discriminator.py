@@ -60,7 +60,8 @@ class IVMDiscriminator(nn.Module):
 
         Args:
             masked_B3SS: uint8 squares, masked by the annotation.
-            ids, lengths: of `InstructionTokens` with asks=True, [B, T] and [B].
+            ids: of `InstructionTokens` with asks=True, [B, T].
+            lengths: of the same, [B].
         """
         hidden = self.encoder(masked_B3SS, Tokenized(ids, lengths), "discriminator", -1)
         logits: Tensor = self.head(hidden)[:, 0].float()

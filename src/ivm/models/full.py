@@ -72,20 +72,22 @@ class FullModel:
         quantise: one of QUANTISATIONS, of the LMM; needs a GPU and bitsandbytes.
         offload: keep the LMM in the computer's memory and bring each layer to the GPU when it computes: slow,
             but the GPU then holds little more than the image encoder (ivm-v1: 1.3 GB in bfloat16).
-        compile: let torch.compile make code of image encoder and mask decoder; the first call takes a minute.
+        compile: let torch.compile make code of image encoder and mask decoder; the first call takes long.
         cache_images: how many images are kept encoded, the latest used; 0 for none. What `encode_image` gave
             out is kept by whoever holds it, besides.
         prefix_cache: keep what the LMM makes of an image, so that a further instruction costs its own tokens
             alone (ivm-v1: 0.3 GB an image); else the LMM sees the image anew with each instruction.
-        lmm, image: folders or hub ids of the base models, instead of those that the model names; a hub id
-            may end in @ and a commit.
+        lmm: folder or hub id of the LMM, instead of the one that the model names; a hub id may end in @ and
+            a commit.
+        image: of the image encoder, likewise.
         checkpoint: of ivm-v1, the published file, if it is here already.
         revision: of ivm-v1, the commit or branch of its hub page, where the file is fetched.
 
     Attributes:
         model: the IVMModel.
         name: the folder's name.
-        threshold, found_threshold: the model's own; a target is found where the heatmap reaches it.
+        threshold: the model's own, in [0, 1].
+        found_threshold: the same: a target is found where the heatmap reaches it.
 
     Raises:
         OptionError: an option is not one of those above.
@@ -155,7 +157,8 @@ class FullModel:
 
         Args:
             model: with a tokenizer; it is put into evaluation mode.
-            cache_images, prefix_cache: as above.
+            cache_images: as above.
+            prefix_cache: as above.
         """
         made = cls.__new__(cls)
         device = model.mask_decoder.mask_tokens.weight.device

@@ -33,14 +33,22 @@ class IVMConfig(PretrainedConfig):
         image_encoder: configuration of a SAM vision encoder or a SAM 2 vision model, as a dict with its
             model_type.
         lmm: configuration of the LMM, as a dict with its model_type.
-        image_base, lmm_base: hub ids or folders that these come from; image_revision, lmm_revision: their
-            commits or branches.
-        template, question: what the LMM reads; empty: as its family does (`ivm.models.lmm_families`).
+        image_base: hub id or folder that the image encoder comes from.
+        image_revision: its commit or branch.
+        lmm_base: hub id or folder that the LMM comes from.
+        lmm_revision: its commit or branch.
+        template: what the LMM reads; empty: as its family does (`ivm.models.lmm_families`).
+        question: what the discriminator is asked; empty: as the family does.
         position: token whose hidden state is the condition, from the end; 0: as its family does.
         lmm_side: side of the square that the LMM sees; 0: as its family does.
-        lora_rank, lora_alpha, lora_dropout, lora_targets: of every adapter.
+        lora_rank: of every adapter.
+        lora_alpha: its outputs are scaled by this over the rank.
+        lora_dropout: before it, while it is trained.
+        lora_targets: last names of the language model's layers that have it.
         projection_dim: width inside of the projection of the condition.
-        decoder_depth, decoder_heads, decoder_mlp_dim: of the mask decoder; its width is the features'.
+        decoder_depth: two-way blocks of the mask decoder, whose width is the features'.
+        decoder_heads: its attention heads.
+        decoder_mlp_dim: width inside of its MLPs.
         discriminator_dim: width inside of the discriminator's head.
         upsampled: side that logits are brought to before they go to the image's size; 0: their own. The
             reference goes by way of 1024.
@@ -116,10 +124,13 @@ class IVMModel(PreTrainedModel):
     Args:
         config: of all parts.
         tokenizer: of the LMM; None where no text is read, as on the meta device.
-        image_backbone, lmm_backbone: loaded base models; None: new ones by the configuration.
+        image_backbone: loaded image encoder; None: a new one by the configuration.
+        lmm_backbone: loaded LMM, likewise.
 
     Attributes:
-        image_encoder, instruction_encoder, mask_decoder: the parts.
+        image_encoder: frozen.
+        instruction_encoder: the LMM with its adapters, and the projection.
+        mask_decoder: joins both.
 
     Raises:
         ModelError: the parts do not fit each other.
@@ -206,7 +217,8 @@ class IVMModel(PreTrainedModel):
 
         Args:
             pixels: uint8 [Q, 3, S, S], squashed (`ivm.models.image_encoder.squash`), S = `pixel_side`.
-            ids, lengths: of `InstructionTokens`, [Q, T] and [Q].
+            ids: of `InstructionTokens`, [Q, T].
+            lengths: of the same, [Q].
         """
         encoder = self.instruction_encoder
         hidden = encoder(pixels, Tokenized(ids, lengths), "generator", encoder.position)
