@@ -70,6 +70,7 @@ def train(
     ] = "compact",
     mode: Annotated[str, typer.Option("--mode", "-m", help="Deployment mode.")] = "overlay",
     every: Annotated[int, typer.Option(help="The masker looks at every so manieth picture.", min=1)] = 4,
+    threshold: Annotated[float, typer.Option(help="Of masks at test; in training it is random.")] = 0.6,
     steps: Annotated[int, typer.Option(help="Of training.", min=1)] = 3000,
     batch: Annotated[int, typer.Option(help="Moments in a batch.", min=1)] = 64,
     rate: Annotated[float, typer.Option(help="Greatest learning rate.")] = 1e-3,
@@ -96,7 +97,17 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
     policy = PolicyConfig(picture, width, hidden, horizon=horizon, execute=execute)
-    config = CloningConfig(masker, mode, every, steps=steps, batch=batch, rate=rate, seed=seed, policy=policy)
+    config = CloningConfig(
+        masker,
+        mode,
+        every,
+        threshold=threshold,
+        steps=steps,
+        batch=batch,
+        rate=rate,
+        seed=seed,
+        policy=policy,
+    )
     with progress(steps, "steps") as advance:
         found = train_policy(
             demonstrations,

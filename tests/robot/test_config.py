@@ -14,6 +14,13 @@ def test_configurations_travel_as_json() -> None:
         PolicyConfig.from_json({"wings": 2})
 
 
+def test_at_test_masks_have_one_threshold_within_what_training_draws() -> None:
+    config = CloningConfig()
+    low, high = config.thresholds
+    assert low <= config.settings.options["threshold"] <= high
+    assert CloningConfig(threshold=0.7).settings.options == {"threshold": 0.7}
+
+
 def test_wrong_values_are_told() -> None:
     for options, message in (
         ({"picture": 60}, "multiple of 8"),
@@ -27,6 +34,7 @@ def test_wrong_values_are_told() -> None:
         ({"thresholds": (0.9, 0.4)}, "thresholds must be"),
         ({"dilations": (0.0, 1.5)}, "dilations must be"),
         ({"steps": 0}, "steps must be"),
+        ({"threshold": 2}, "threshold must be"),
         ({"rate": 0.0}, "rate must be"),
         ({"mode": "transparent"}, "three channels"),
         ({"every": 0}, "every must be"),

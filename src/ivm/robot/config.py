@@ -8,6 +8,7 @@ from typing import Any
 
 from ivm.errors import CheckpointError, OptionError
 from ivm.robot.masking import MaskSettings
+from ivm.types import check_threshold
 
 __all__ = ["TRUE_MASKS", "UNMASKED", "CloningConfig", "PolicyConfig"]
 
@@ -92,6 +93,7 @@ class CloningConfig:
         mode: deployment mode.
         every: the masker looks at every so manieth picture, in training as at test.
         thresholds, dilations: (lowest, highest) of what is drawn for each picture in training, in [0, 1].
+        threshold: of masks at test; a masker's own default may lie outside of what training draws from.
         steps: of the optimiser.
         batch: moments in a batch.
         rate: greatest learning rate; warms up, then falls along a cosine.
@@ -107,6 +109,7 @@ class CloningConfig:
     every: int = 4
     thresholds: tuple[float, float] = (0.4, 0.9)
     dilations: tuple[float, float] = (0.0, 0.08)
+    threshold: float = 0.6
     steps: int = 3000
     batch: int = 64
     rate: float = 1e-3
@@ -119,6 +122,7 @@ class CloningConfig:
             if len(pair) != 2 or not 0.0 <= pair[0] <= pair[1] <= 1.0:
                 raise OptionError(f"{name} must be (lowest, highest) in [0, 1], but got {pair!r}")
             object.__setattr__(self, name, pair)
+        object.__setattr__(self, "threshold", check_threshold(self.threshold))
         for name in ("steps", "batch"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise OptionError(f"{name} must be an integer of at least 1, but got {getattr(self, name)!r}")
@@ -130,7 +134,7 @@ class CloningConfig:
     @property
     def settings(self) -> MaskSettings:
         """How pictures are masked at test."""
-        return MaskSettings(self.mode, self.every)
+        return MaskSettings(self.mode, self.every, {"threshold": self.threshold})
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
