@@ -76,7 +76,7 @@ def test_the_way_of_a_data_set(source, tmp_path):
     store, cleaned = tmp_path / "store", tmp_path / "clean"
     out = run("convert", "csv", source, "-o", store, "--set", "table=table.csv")
     assert "30 samples in 1 shard (30 mine, human)" in out
-    assert "1 records were wrong" in out
+    assert "1 wrong record left out" in out
     assert json.loads((store / "report.jsonl").read_text())["place"] == 32
     assert "already" not in run("convert", "csv", source, "-o", store, "--set", "table=table.csv")
     run("convert", "csv", source, "-o", tmp_path / "strict", "--strict", code=1)
@@ -97,7 +97,7 @@ def test_the_way_of_a_data_set(source, tmp_path):
 
     run("split", cleaned, "-o", tmp_path / "parts", "--part", "train=0.5", "--part", "val=0.5")
     parts = [tmp_path / "parts" / name for name in ("train", "val")]
-    assert "0 pictures are in two stores" in run("leaks", *parts)
+    assert "0 pictures in two stores" in run("leaks", *parts)
     assert "look alike" not in run("leaks", store, cleaned, code=1)
 
 

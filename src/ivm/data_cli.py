@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ivm.data.shards import Index
     from ivm.types import Sample
 
 __all__ = ["data", "read_options"]
@@ -46,7 +45,7 @@ def synthesize(
     with _progress() as progress:
         index = make(read_spec(spec), count, seed, output, workers, progress)
     kinds = ", ".join(f"{number:,} {name.removesuffix(', human')}" for name, number in index.counts.items())
-    typer.echo(f"{output}: {index.samples:,} samples in {_shards(index)} ({kinds})")
+    typer.echo(f"{output}: {index.samples:,} samples in {_many(len(index.shards), 'shard')} ({kinds})")
 
 
 @data.command()
@@ -98,15 +97,17 @@ def convert(
             progress=(lambda done: progress(done, None)) if progress else None,
         )
     counts = ", ".join(f"{number:,} {name}" for name, number in index.counts.items())
-    typer.echo(f"{output}: {index.samples:,} samples in {_shards(index)} ({counts or 'none'})")
+    typer.echo(
+        f"{output}: {index.samples:,} samples in {_many(len(index.shards), 'shard')} ({counts or 'none'})"
+    )
     if index.skipped:
         typer.echo(
-            f"{index.skipped:,} records were wrong and are left out: see {output / 'report.jsonl'}", err=True
+            f"{_many(index.skipped, 'wrong record')} left out: see {output / 'report.jsonl'}", err=True
         )
 
 
-def _shards(index: Index) -> str:
-    return f"{len(index.shards):,} shard" + ("s" if len(index.shards) != 1 else "")
+def _many(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" + ("s" if number != 1 else "")
 
 
 @data.command()
@@ -306,7 +307,7 @@ def leaks(
     found = find_leaks({str(store): measure(ShardReader(store), workers) for store in stores})
     for leak in found:
         typer.echo(f"{leak.image_id} in {leak.first}, {leak.other} in {leak.second}: {leak.why}")
-    typer.echo(f"{len(found):,} pictures are in two stores")
+    typer.echo(f"{_many(len(found), 'picture')} in two stores")
     if found:
         raise typer.Exit(1)
 

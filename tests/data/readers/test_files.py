@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from ivm.data.readers import entries
 from ivm.data.readers.files import (
     below,
     boxes_mask,
@@ -134,3 +135,11 @@ def test_polygons_and_boxes():
     for box in ((1, 1, 1, 2), (7, 0, 9, 2), (0, float("nan"), 1, 1), (0, 0, 1)):
         with pytest.raises(DataError):
             boxes_mask([box], 6, 6)
+
+
+def test_a_source_is_a_folder_that_exists(tmp_path):
+    with pytest.raises(DataError, match=r"must be the folder of the source, but does not exist"):
+        entries("coco", tmp_path / "none")
+    (tmp_path / "file.json").write_text("{}")
+    with pytest.raises(DataError, match=r"but is a file"):
+        entries("coco", tmp_path / "file.json")

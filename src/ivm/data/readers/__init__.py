@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ivm.data.records import Entry
-from ivm.errors import OptionError
+from ivm.errors import DataError, OptionError
 
 __all__ = ["READERS", "entries", "reader"]
 
@@ -58,7 +58,7 @@ def entries(name: str, root: str | Path, options: Mapping[str, str] | None = Non
 
     Raises:
         OptionError: the reader does not exist, or does not take an option.
-        DataError: the source lacks what the reader needs.
+        DataError: there is no such folder, or it lacks what the reader needs.
     """
     function = reader(name)
     known = [key for key in inspect.signature(function).parameters if key != "root"]
@@ -69,4 +69,7 @@ def entries(name: str, root: str | Path, options: Mapping[str, str] | None = Non
                 f"the reader {name!r} takes {', '.join(known) or 'no options'}, but got {key!r}"
             )
         given[key] = value
+    if not Path(root).is_dir():
+        what = "is a file" if Path(root).exists() else "does not exist"
+        raise DataError(f"{root} must be the folder of the source, but {what}")
     return function(Path(root), **given)
