@@ -161,11 +161,17 @@ def export(
     first.
     """
     from ivm.errors import require
-    from ivm.models.config import PRESETS
+    from ivm.models.config import PRESETS, holds_reference
 
     for module in ("torch", "transformers", "onnxscript"):
         require(module, "train")
-    if weights in PRESETS or weights.endswith(".bin") or (Path(weights) / "config.json").is_file():
+    folder = Path(weights)
+    if (
+        weights in PRESETS
+        or weights.endswith(".bin")
+        or (folder / "config.json").is_file()
+        or holds_reference(folder)
+    ):
         from ivm.models.export_decoder import DECODER_FILE, export_decoder
 
         parity = export_decoder(weights, output)
@@ -173,7 +179,7 @@ def export(
         return
     from ivm.training.recipe import export as write
 
-    typer.echo(str(write(Path(weights), output, lambda line: typer.echo(line, err=True))))
+    typer.echo(str(write(folder, output, lambda line: typer.echo(line, err=True))))
 
 
 @contextmanager

@@ -1,4 +1,6 @@
+import json
 import re
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -10,6 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
+import ivm  # noqa: E402
 import reference_inference as reference  # noqa: E402
 from ivm.errors import CheckpointError, ModelError, OptionError  # noqa: E402
 from ivm.masker import Masker  # noqa: E402
@@ -288,7 +291,7 @@ def test_without_network_it_says_what_to_download_and_where_to_put_it(published,
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     _, options, _ = published
     with pytest.raises(
-        ModelError, match=r"hf download 2toINF/IVM IVM-V1.0.bin .*give checkpoint='FOLDER/IVM"
+        ModelError, match=r"hf download 2toINF/IVM IVM-V1.0.bin .*give that folder instead of"
     ):
         FullModel("ivm-v1", **{**options, "checkpoint": ""})
     with pytest.raises(
@@ -301,8 +304,6 @@ def test_without_network_it_says_what_to_download_and_where_to_put_it(published,
 
 def test_the_commit_that_was_fetched_is_written_down(tiny_bases, tmp_path):
     """So that the same one is fetched on another day."""
-    import shutil
-
     config = tiny_bases()
     commit = tmp_path / "models--some--llava" / "snapshots" / "0123abcd"
     shutil.copytree(config.lmm_base, commit)
@@ -334,6 +335,31 @@ def test_a_base_model_that_does_not_fit_is_named(tiny_folder, tiny_bases):
         CheckpointError, match=rf"tiny with image='{other}' does not fit .* instead of \[32, 24\]"
     ):
         FullModel(tiny_folder, device="cpu", image=other)
+
+
+def test_a_folder_with_the_published_file_and_its_base_models_is_a_model(published, tmp_path):
+    file, options, model = published
+    folder = tmp_path / "brought"
+    folder.mkdir()
+    file.rename(folder / file.name)
+    for name in ("lmm", "image"):
+        shutil.copytree(options[name], folder / name)
+    masker = ivm.load(folder, device="cpu")
+    assert same(masker.backend.model, model)
+    assert masker.name == "brought"
+    assert masker.backend.model.config.lmm_base == str(folder / "lmm")
+    # The cache is for every later call, also one without these folders.
+    kept = json.loads((cache_folder(folder / file.name) / "config.json").read_text())
+    assert (kept["lmm_base"], kept["image_base"]) == (options["lmm"], options["image"])
+    with pytest.raises(
+        OptionError, match=r"checkpoint and revision are options of ivm-v1, but .* holds its own"
+    ):
+        ivm.load(folder, device="cpu", revision="main")
+    other = tmp_path / "other"
+    shutil.copytree(options["lmm"], other)
+    (other / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=f"{other} must hold the weights"):  # what is given comes first
+        ivm.load(folder, device="cpu", lmm=other)
 
 
 def test_a_commit_of_the_published_checkpoint_can_be_asked_for(published, monkeypatch):

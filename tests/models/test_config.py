@@ -136,7 +136,7 @@ def test_one_file_is_fetched_and_a_page_without_it_says_so(
 ) -> None:
     calls = fake_hub(monkeypatch, tmp_path)
     with pytest.raises(
-        ModelError, match=r"neither its page nor the cache .*give checkpoint='FOLDER/w\.bin'$"
+        ModelError, match=r"neither its page nor the cache .*give that folder instead of the name$"
     ):
         fetch_file("a/b", "w.bin", "c0ffee")
     (tmp_path / "w.bin").write_text("")
@@ -152,6 +152,14 @@ def test_a_folder_of_a_presets_name_is_not_taken_for_the_preset(
     monkeypatch.chdir(tmp_path)
     assert locate("ivm-v1") == ("ivm-v1", Path("ivm-v1"))
     assert locate("./ivm-v1") == ("ivm", tmp_path / "ivm-v1")
+
+
+def test_the_published_checkpoint_is_known_by_its_page_and_by_its_file(tmp_path: Path) -> None:
+    assert locate("2toINF/IVM") == ("ivm-v1", Path("ivm-v1"))
+    (tmp_path / "IVM-V1.0.bin").write_text("")
+    assert locate(tmp_path) == ("ivm-v1", tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "ivm"}')
+    assert locate(tmp_path) == ("ivm", tmp_path)
 
 
 def test_a_hub_without_its_package_gives_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ def test_the_published_checkpoint_and_a_whole_folder_give_the_same_decoder(
     monkeypatch.setattr(module, "full_preset", lambda name: model.config)
     model.save_pretrained(tmp_path / "whole", whole=True, max_shard_size="100KB")
     assert len(list((tmp_path / "whole").glob("*.safetensors"))) > 1
-    for source in (tmp_path / "IVM-V1.0.bin", tmp_path / "whole"):
+    for source in (tmp_path / "IVM-V1.0.bin", tmp_path, tmp_path / "whole"):
         decoder, config, _ = read_decoder(source)
         for name, value in decoder.state_dict().items():
             assert torch.equal(value, expected[f"mask_decoder.{name}"]), name
@@ -177,15 +177,20 @@ def test_what_is_no_full_size_model_is_refused(tiny_folder, tmp_path):
         read_decoder(tmp_path / "m")
 
 
-def test_without_network_the_published_file_itself_can_be_given(monkeypatch):
-    def unreachable(*_):
-        raise ModelError("could not be fetched")
+def test_the_published_checkpoint_is_fetched(tiny_model, tmp_path, monkeypatch):
+    model = tiny_model()
+    torch.save(reference_state(model), tmp_path / "IVM-V1.0.bin")
+    asked = []
 
-    monkeypatch.setattr(module, "fetch_file", unreachable)
-    with pytest.raises(
-        ModelError, match=r"could not be fetched\. To export, give that file instead of ivm-v1"
-    ):
-        read_decoder("ivm-v1")
+    def fetched(*wanted):
+        asked.append(wanted)
+        return tmp_path / "IVM-V1.0.bin"
+
+    monkeypatch.setattr(module, "fetch_file", fetched)
+    monkeypatch.setattr(module, "full_preset", lambda name: model.config)
+    decoder, _, _ = read_decoder("ivm-v1")
+    assert torch.equal(decoder.mask_tokens.weight, model.mask_decoder.mask_tokens.weight)
+    assert asked == [("2toINF/IVM", "IVM-V1.0.bin", "main")]
 
 
 def test_a_folder_that_cannot_be_made_is_told(tiny_folder, tmp_path):

@@ -28,7 +28,6 @@ from ivm.models.lmm_families import FAMILIES
 from ivm.models.pretrained import Runner, open_model, quiet, read_tokenizer
 
 __all__ = [
-    "REFERENCE_FILE",
     "assemble",
     "cache_folder",
     "fill",
@@ -42,9 +41,6 @@ __all__ = [
     "resolve",
     "runner_of",
 ]
-
-REFERENCE_FILE = "IVM-V1.0.bin"
-"""Name of the published checkpoint's file on its hub page."""
 
 _WEIGHTS = "model.safetensors"
 

@@ -11,10 +11,25 @@ from types import MappingProxyType
 
 from ivm.errors import ModelError, OptionError, require
 
-__all__ = ["DEVICES", "KINDS", "PRESETS", "Kind", "Preset", "check_device", "fetch", "fetch_file", "locate"]
+__all__ = [
+    "DEVICES",
+    "KINDS",
+    "PRESETS",
+    "REFERENCE_FILE",
+    "Kind",
+    "Preset",
+    "check_device",
+    "fetch",
+    "fetch_file",
+    "holds_reference",
+    "locate",
+]
 
 DEVICES = ("auto", "cpu", "cuda")
 """What `device` may be: "auto" takes an accelerator where there is one."""
+
+REFERENCE_FILE = "IVM-V1.0.bin"
+"""Name of the published checkpoint's file on its hub page."""
 
 _WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
@@ -177,7 +192,9 @@ def locate(name: str | Path) -> tuple[str, Path]:
         ModelError: the folder holds no model, or the hub does not give it.
         MissingExtraError: a hub is needed, and `huggingface-hub` is not installed.
     """
-    preset = PRESETS.get(str(name))
+    # The page of ivm-v1 is no folder of a model: what lies there goes with two more.
+    pages = {preset.hub: preset for preset in PRESETS.values() if preset.hub and KINDS[preset.kind].fetches}
+    preset = PRESETS.get(str(name)) or pages.get(str(name))
     if preset is not None and KINDS[preset.kind].fetches:
         return preset.kind, Path(preset.name)
     if preset is not None:
@@ -204,7 +221,14 @@ def check_device(device: str) -> str:
     return device
 
 
+def holds_reference(folder: Path) -> bool:
+    """Whether a folder is the published checkpoint's, as it is fetched by hand: it has no config.json."""
+    return (folder / REFERENCE_FILE).is_file() and not (folder / "config.json").exists()
+
+
 def _kind_of(folder: Path) -> str:
+    if holds_reference(folder):
+        return "ivm-v1"
     config = folder / "config.json"
     try:
         content = json.loads(config.read_text(encoding="utf-8"))
@@ -263,7 +287,7 @@ def fetch_file(hub: str, name: str, revision: str = "") -> Path:
         raise ModelError(
             f"{name} of {hub!r} could not be fetched from the Hugging Face hub: {_reason(error)}. Where "
             f"there is a network, run  hf download {hub} {name} --local-dir FOLDER,  and give "
-            f"checkpoint='FOLDER/{name}'"
+            "that folder instead of the name"
         ) from error
     return folder / name
 

@@ -17,14 +17,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ivm.errors import CheckpointError, ModelError, require
-from ivm.models.checkpoint import (
-    REFERENCE_FILE,
-    fit,
-    read_model_config,
-    read_reference,
-    rename_reference,
-)
-from ivm.models.config import PRESETS, fetch_file, locate
+from ivm.models.checkpoint import fit, read_model_config, read_reference, rename_reference
+from ivm.models.config import PRESETS, REFERENCE_FILE, fetch_file, locate
 from ivm.models.export import FLOAT_LIMIT, Parity, make_folder, write_graph
 from ivm.models.full_presets import full_preset, lay_out
 from ivm.models.ivm import IVMConfig, IVMModel
@@ -101,7 +95,7 @@ def read_decoder(source: str | Path) -> tuple[MaskDecoder, IVMConfig, int]:
 
     Args:
         source: a folder that IVMModel.save_pretrained or training wrote, "ivm-v1" (whose checkpoint is
-            fetched, once), or the published checkpoint's file.
+            fetched, once), or the published checkpoint's file or folder.
 
     Raises:
         ModelError: it is another model, or cannot be had.
@@ -111,16 +105,21 @@ def read_decoder(source: str | Path) -> tuple[MaskDecoder, IVMConfig, int]:
     if path.is_file() or path.suffix == ".bin":
         config, tensors = full_preset("ivm-v1"), _of_reference(path)
     elif str(source) == "ivm-v1":
-        config, tensors = full_preset("ivm-v1"), _of_reference(_fetched())
+        preset = PRESETS["ivm-v1"]
+        file = fetch_file(preset.hub, REFERENCE_FILE, preset.revision)
+        config, tensors = full_preset("ivm-v1"), _of_reference(file)
     else:
         # Of other presets nothing is fetched, for none has weights of this kind.
         kind, folder = (PRESETS[str(source)].kind, path) if str(source) in PRESETS else locate(source)
-        if kind != "ivm":
+        if kind not in ("ivm", "ivm-v1"):
             raise ModelError(
                 f"{source} must be a full-size model with weights (its folder, ivm-v1, or the file "
                 f"{REFERENCE_FILE}) for its mask decoder to be exported, but is of the kind {kind}"
             )
-        config, tensors = read_model_config(IVMModel, folder), _of_folder(folder)
+        if kind == "ivm-v1":
+            config, tensors = full_preset("ivm-v1"), _of_reference(folder / REFERENCE_FILE)
+        else:
+            config, tensors = read_model_config(IVMModel, folder), _of_folder(folder)
     laid = lay_out(config)
     decoder = laid.mask_decoder
     wanted = {_PREFIX + name: value for name, value in decoder.state_dict().items()}
@@ -128,14 +127,6 @@ def read_decoder(source: str | Path) -> tuple[MaskDecoder, IVMConfig, int]:
     state = {name.removeprefix(_PREFIX): value.float() for name, value in tensors.items()}
     decoder.load_state_dict(state, assign=True)  # nothing is left on the meta device
     return decoder.eval(), config, laid.pixel_side // 16
-
-
-def _fetched() -> Path:
-    preset = PRESETS["ivm-v1"]
-    try:
-        return fetch_file(preset.hub, REFERENCE_FILE, preset.revision)
-    except ModelError as error:
-        raise ModelError(f"{error}. To export, give that file instead of ivm-v1") from error
 
 
 def _of_reference(file: Path) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -16,7 +17,6 @@ from torch import Tensor
 
 from ivm.errors import ModelError, OptionError, require
 from ivm.models.checkpoint import (
-    REFERENCE_FILE,
     assemble,
     cache_folder,
     import_reference,
@@ -24,7 +24,7 @@ from ivm.models.checkpoint import (
     read_reference,
     runner_of,
 )
-from ivm.models.config import PRESETS, fetch_file
+from ivm.models.config import PRESETS, REFERENCE_FILE, fetch_file, holds_reference
 from ivm.models.full_presets import full_preset
 from ivm.models.image_encoder import squash
 from ivm.models.instruction_encoder import Prefix, Tokenized
@@ -64,7 +64,8 @@ class FullModel:
     """A full-size model as a `Backend`.
 
     Args:
-        folder: written by IVMModel.save_pretrained; or a preset's name, which is fetched.
+        folder: written by IVMModel.save_pretrained; or a preset's name, which is fetched; or one with the
+            published file, and the base models in its folders `lmm` and `image` if they are here, too.
         device: "auto", "cpu" or "cuda".
         threads: CPU threads; None: torch's own number.
         dtype: "auto" (bfloat16 on a GPU, float32 on a CPU), "float32", "bfloat16" or "float16".
@@ -122,6 +123,9 @@ class FullModel:
             raise OptionError(
                 f"checkpoint and revision are options of ivm-v1, but {folder} holds its own weights"
             )
+        if not published and holds_reference(Path(folder)):
+            published, checkpoint = True, Path(folder) / REFERENCE_FILE
+            lmm, image = lmm or _inside(Path(folder), "lmm"), image or _inside(Path(folder), "image")
         if checkpoint and revision:
             raise OptionError(
                 f"revision says what to fetch, but checkpoint={str(checkpoint)!r} is here already"
@@ -346,6 +350,7 @@ def _open_reference(
             kept.parent.mkdir(parents=True, exist_ok=True)
             temporary = kept.with_name(f".{kept.name}-{os.getpid()}")
             model.save_pretrained(temporary)
+            _name_bases(temporary / "config.json", lmm, image)
             if not kept.exists():
                 temporary.replace(kept)
         except OSError:  # a cache that cannot be written is done without
@@ -353,8 +358,24 @@ def _open_reference(
     return model.eval()
 
 
+def _name_bases(file: Path, lmm: str | Path, image: str | Path) -> None:
+    """Let the cache name the published base models, not folders that a later call may not find."""
+    named = full_preset("ivm-v1")
+    content = json.loads(file.read_text(encoding="utf-8"))
+    for part, given in (("lmm", lmm), ("image", image)):
+        if given:
+            names = (f"{part}_base", f"{part}_revision")
+            content |= {name: getattr(named, name) for name in names}
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
 def _one(features: Sequence[FullFeatures]) -> bool:
     return all(other is features[0] for other in features)
+
+
+def _inside(folder: Path, name: str) -> Path | str:
+    """The base model that lies in a model's folder; empty if none does."""
+    return folder / name if (folder / name).is_dir() else ""
 
 
 def _digest(image: np.ndarray) -> bytes:
