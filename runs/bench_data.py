@@ -6,7 +6,8 @@
             IVM-Mix-1M), taking turns within one run, at equal output size and with the reference's
             augmentation, a random resized crop. The files are read in two ways: with the calls of the
             reference reader, and with the decoders and the crop that the store uses. Stores and files twice:
-            as they are, at 256 and at the reference's 1024 pixels, and both shrunk to 384 pixels
+            as they are, at 192 (the embedded model's), 256 and 1024 (the reference's) pixels, and both
+            shrunk to 384 pixels
 2. memory   peak memory of processes that read 1,000 samples, and --many
 3. verify   seconds for every byte and pixel of --samples samples
 4. restart  a conversion of --many samples, killed at random moments: are its shards the same bytes?
@@ -42,7 +43,7 @@ import torch
 from PIL import Image
 
 from benchmark import busy_share, machine
-from ivm.data.layout import Encoding, decode_image
+from ivm.data.layout import Encoding, decode_image, scale_pixels
 from ivm.data.packs import data_folder, read_pack
 from ivm.data.readers import entries
 from ivm.data.readers.ivm_mix import normalise_heatmap
@@ -128,8 +129,9 @@ def read_quickly(root: Path, lines: list[str], augment: Augment):
     """Views of the same files, made with the decoders and the augmentation that the store uses."""
     for number, line in enumerate(lines):
         item = json.loads(line)
-        image = decode_image({"jpg": (root / f"img_{item['uuid']}.jpg").read_bytes()})
+        image = decode_image({"jpg": (root / f"img_{item['uuid']}.jpg").read_bytes()}, augment.least)
         heatmap = normalise_heatmap(cv2.imread(str(root / f"mask_{item['uuid']}.jpg")))
+        heatmap = scale_pixels(heatmap, image.shape[:2])
         yield augment(Sample(item["uuid"], image, tuple(item["instruction"]), heatmap, "mix"), number)
 
 
@@ -272,6 +274,7 @@ def main() -> int:
             torch.set_num_threads(1)
             piece = min(400, options.samples // 9)
             for store, files, size, title in (
+                ("store", "mix", 192, "as converted"),
                 ("store", "mix", 256, "as converted"),
                 ("store", "mix", 1024, "as converted"),
                 ("small", "mix-small", 256, f"both at {SMALL}"),
