@@ -9,9 +9,9 @@ e with weight w_e and threshold t_e, phrase k, and a proposal p_ek of values in 
                                          than half, by weight, of those that have a vote
     h    = max_k m_k                     the union: its mask is the union of the phrases' masks
 
-A proposal that keeps nearly the whole picture is a usual way in which grounding fails (and one way to the bump
-at the right of the paper's Figure 5). It has no vote, is told in `Fused.failed`, and where nothing else is left the
-fault is "nearly-whole-image".
+A proposal that keeps nearly the whole picture is a usual way in which grounding fails (and one way to the
+bump at the right of the paper's Figure 5). It has no vote, is told in `Fused.failed`, and where nothing else
+is left the fault is "nearly-whole-image".
 
     reliability = mean over phrases of the mean IoU of two experts' masks, weighted by w_e w_f, those without
                   a vote included; a missing phrase counts 0. None for one expert, who has nobody to agree
