@@ -2,11 +2,11 @@
 
     IVM_DATA=folder-of-packs python runs/bench_data.py [--samples N] [--many N] [--json FILE] [--check]
 
-1. stream   samples a second of a store and of JSON lines + JPEG files normalised at every read (the form of
-            IVM-Mix-1M), taking turns within one run, at equal output size and with the reference's
-            augmentation, a random resized crop. The files are read in two ways: with the calls of the
-            reference reader, and with the decoders and the crop that the store uses. Stores and files twice:
-            as they are, at 192 (the embedded model's), 256 and 1024 (the reference's) pixels, and both
+1. stream   samples a second of one core's time, of a store and of JSON lines + JPEG files normalised at every
+            read (the form of IVM-Mix-1M), taking turns within one run, at equal output size and with the
+            reference's augmentation, a random resized crop. The files are read in two ways: with the calls of
+            the reference reader, and with the decoders and the crop that the store uses. Stores and files
+            twice: as they are, at 192 (the embedded model's), 256 and 1024 (the reference's) pixels, and both
             shrunk to 384 pixels
 2. memory   peak memory of processes that read 1,000 samples, and --many
 3. verify   seconds for every byte and pixel of --samples samples
@@ -136,8 +136,10 @@ def read_quickly(root: Path, lines: list[str], augment: Augment):
 
 
 def stream(work: Path, store: str, files: str, size: int, piece: int, turns: int = 8) -> dict[str, float]:
-    """Samples a second of a store and of files, medians over turns of `piece` samples, one after the other;
-    and the medians of the store's ratios to them.
+    """Samples a second of one core's time, of a store and of files: medians over turns of `piece` samples,
+    one after the other; and the medians of the store's ratios to them.
+
+    Both read in one thread, so that on a quiet machine it is the time of day; elsewhere it leaves others out.
     """
     augment = Augment(size=size, flip=0.0, colour=0.0)
     lines = (work / files / "human.jsonl").read_text().splitlines()
@@ -147,7 +149,7 @@ def stream(work: Path, store: str, files: str, size: int, piece: int, turns: int
     for turn in range(turns + 1):
         mine = lines[turn * piece : (turn + 1) * piece]
         for name, sink in rates.items():
-            begin = time.perf_counter()
+            begin = time.process_time()
             if name == "store":
                 read = islice(views, piece)
             elif name == "quick":
@@ -156,7 +158,7 @@ def stream(work: Path, store: str, files: str, size: int, piece: int, turns: int
                 read = read_as_published(work / files, mine, size)
             assert sum(1 for _ in read) == piece
             if turn:  # the first one opens files and fills caches
-                sink.append(piece / (time.perf_counter() - begin))
+                sink.append(piece / (time.process_time() - begin))
     result = {name: statistics.median(values) for name, values in rates.items()}
     for name in ("reference", "quick"):
         ratios = [a / b for a, b in zip(rates["store"], rates[name], strict=True)]
