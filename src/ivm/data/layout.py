@@ -289,8 +289,11 @@ def scale_pixels(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return pixels
     while pixels.shape[0] >= 2 * height or pixels.shape[1] >= 2 * width:
         # Half, rounded up: a factor above two would pass over pixels.
-        half = [(side + 1) // 2 if side >= 2 * to else side for side, to in zip(pixels.shape, size)]  # noqa: B905 - colours
-        pixels = cv2.resize(pixels, (half[1], half[0]), interpolation=cv2.INTER_LINEAR)
+        rows, columns = [(side + 1) // 2 if side >= 2 * to else side for side, to in zip(pixels.shape, size)]  # noqa: B905 - colours
+        if pixels.shape[0] == 2 * rows:  # a third of the time of resize
+            pixels = cv2.addWeighted(pixels[::2], 0.5, pixels[1::2], 0.5, 0.0)
+        if pixels.shape[:2] != (rows, columns):
+            pixels = cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_LINEAR)
     pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR))
     if pixels.dtype == np.float32:
         np.minimum(pixels, 1.0, out=pixels)  # the weights of two taps add up to 1 but for rounding
