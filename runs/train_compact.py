@@ -28,6 +28,7 @@ from ivm.data.synthesis_spec import SynthesisSpec
 from ivm.models.compact import CompactConfig, CompactModel, build_tokenizer, minilm_text_encoder
 from ivm.training.loop import LoopConfig, train
 from ivm.training.photos import PhotoQuestions
+from ivm.training.precision import uses_bf16
 from ivm.training.scenes import Mixture, SceneQuestions
 
 SHARES = {"voc": 0.34, "coco": 0.36, "clothing": 0.30}
@@ -63,7 +64,7 @@ def validation(packs, tokenizer, size):
             part = questions[start : start + 32]
             encoded = tokenizer.encode_batch([text for _, _, _, text, _ in part])
             images = torch.from_numpy(np.stack([image for _, _, image, _, _ in part])).permute(0, 3, 1, 2)
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=uses_bf16("auto", "cpu")):
                 logits, _ = model(
                     images,
                     torch.tensor([e.ids for e in encoded]),

@@ -26,7 +26,7 @@ def test_defaults_are_sensible_but_ask_for_what_nobody_can_guess():
         TrainConfig()
     assert "data.stores must name a store" in str(caught.value)
     assert "needs loss.discriminator" in str(caught.value)
-    assert GOOD.optimise.precision == "bf16"
+    assert GOOD.optimise.precision == "auto"
     assert GOOD.data.human_share == 0.5
 
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, get_type_hints
 
 from ivm.errors import OptionError
+from ivm.training.precision import PRECISIONS
 
 __all__ = [
     "ARCHITECTURES",
@@ -115,7 +116,9 @@ class Optimise(_Section):
         low=0,
         high=0.999999,
     )
-    precision: str = _option("bf16", "bf16 or fp32", choices=("bf16", "fp32"))
+    precision: str = _option(
+        "auto", "auto (bf16 where the machine has instructions for it), bf16 or fp32", choices=PRECISIONS
+    )
     freeze: tuple[str, ...] = _option((), "parameters that stay as they are: patterns such as image_blocks.*")
 
 

@@ -26,6 +26,7 @@ from ivm.models.compact import CompactModel
 from ivm.training.feed import worker_context
 from ivm.training.losses import generator_loss_per_sample
 from ivm.training.photos import Picture
+from ivm.training.precision import uses_bf16
 
 __all__ = ["Batch", "LoopConfig", "collate", "learning_rate", "train", "train_step"]
 
@@ -48,7 +49,7 @@ class LoopConfig:
         seed: seed of the weights; the pictures have their own.
         save_every: steps between checkpoints.
         workers: processes that make pictures.
-        precision: "bf16" or "fp32".
+        precision: "auto", "bf16" or "fp32": see `uses_bf16`.
     """
 
     steps: int = 3000
@@ -64,11 +65,10 @@ class LoopConfig:
     seed: int = 0
     save_every: int = 200
     workers: int = 1
-    precision: str = "bf16"
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.precision not in ("bf16", "fp32"):
-            raise OptionError(f"precision must be bf16 or fp32, but got {self.precision!r}")
+        uses_bf16(self.precision, "cpu")  # complains about another word
         if self.optimizer not in ("adamw", "muon"):
             raise OptionError(f"optimizer must be adamw or muon, but got {self.optimizer!r}")
         if self.steps <= 0 or self.batch_size <= 0:
@@ -133,7 +133,7 @@ def train_step(
     `weights_Q` float [Q] defaults to 1.
     """
     device_type = batch.images.device.type
-    with torch.autocast(device_type, torch.bfloat16, enabled=config.precision == "bf16"):
+    with torch.autocast(device_type, torch.bfloat16, enabled=uses_bf16(config.precision, device_type)):
         logits, found = model(batch.images, batch.ids, batch.mask, batch.picture)
     per_question, mask_loss, found_loss = generator_loss_per_sample(
         logits, found, batch.targets, batch.found, config.found_weight

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ivm.training.checkpoints import RunFolder
 from ivm.training.config import TrainConfig
 from ivm.training.feed import Failure, Viewer, open_feed
+from ivm.training.precision import uses_bf16
 from ivm.training.recipe import assemble
 from ivm.training.reports import check_trackers
 
@@ -49,7 +50,7 @@ def make_plan(config: TrainConfig) -> str:
         raise batch.error
     with (
         _kept_bytes(module) as kept,
-        torch.autocast("cpu", torch.bfloat16, enabled=optimise.precision == "bf16"),
+        torch.autocast("cpu", torch.bfloat16, enabled=uses_bf16(optimise.precision, "cpu")),
     ):
         module.train()(*batch.inputs)
     part = optimise.batch_size // optimise.accumulate
@@ -68,6 +69,7 @@ def make_plan(config: TrainConfig) -> str:
         for name, taken, size in (("human", humans, human), ("machine", machines, machine))
         if taken
     )
+    device = "cuda" if torch.cuda.is_available() else "cpu"  # the trial above was on the CPU
     lines = [
         f"train a {config.model.kind} {config.stage} in {config.folder}"
         + (f", going on from step {run.step}" if run.state else ""),
@@ -79,7 +81,7 @@ def make_plan(config: TrainConfig) -> str:
         f"steps     {optimise.steps:,}, each of {humans} human and {machines} machine annotations"
         + (f" in {optimise.accumulate} parts" if optimise.accumulate > 1 else ""),
         f"rate      up to {optimise.learning_rate:g} in {optimise.warmup:,} steps, then {optimise.schedule}; "
-        f"{optimise.precision}",
+        f"{'bf16' if uses_bf16(optimise.precision, device) else 'fp32'}",
         f"data      {human:,} human and {machine:,} machine annotations; each {epochs}",
     ]
     if config.stage == "generator":

@@ -20,7 +20,7 @@ from typing import Any
 from zipfile import is_zipfile
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, ProjectConfiguration, send_to_device, set_seed
 from safetensors import SafetensorError
@@ -33,6 +33,7 @@ from ivm.training.dwsl import sample_weights
 from ivm.training.feed import Failure, Viewer, open_feed
 from ivm.training.losses import discriminator_loss, generator_loss_per_sample
 from ivm.training.parts import Average, Frozen, choose_parameters, groups, learning_rate, plain_weights
+from ivm.training.precision import uses_bf16
 from ivm.training.reports import Reporter
 from ivm.training.trainee import Trainee, TrainingBatch, View, build
 from ivm.training.validation import SCORE, Validation
@@ -252,7 +253,7 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     optimise = config.optimise
     AcceleratorState._reset_state()  # an earlier run of this process may have had another precision
     made = Accelerator(
-        mixed_precision="bf16" if optimise.precision == "bf16" else "no",
+        mixed_precision="bf16" if uses_bf16(optimise.precision, PartialState().device.type) else "no",
         gradient_accumulation_steps=optimise.accumulate,
         log_with=list(config.track) or None,
         project_config=ProjectConfiguration(project_dir=config.folder, logging_dir=config.folder),
