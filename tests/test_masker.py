@@ -361,9 +361,8 @@ def test_load_hands_folder_device_and_threads_to_the_loader_of_its_kind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: Picture
 ) -> None:
     (tmp_path / "config.json").write_text('{"kind": "colours"}')
-    monkeypatch.setattr(
-        config, "KINDS", {"colours": config.Kind("conftest_colours", "open_colours", ("*.json",))}
-    )
+    kind = config.Kind("conftest_colours", "open_colours", ("*.json",))
+    monkeypatch.setattr(config, "KINDS", config.KINDS | {"colours": kind})
     monkeypatch.setattr("ivm.masker.KINDS", config.KINDS)
     import sys
     import types

@@ -18,8 +18,8 @@ from ivm.data_cli import data
 from ivm.errors import InstructionError, IVMError, OptionError
 from ivm.eval_cli import evaluate
 from ivm.lmm_cli import ask
-from ivm.robot_cli import robot
 from ivm.progress import progress
+from ivm.robot_cli import robot
 from ivm.server_cli import serve
 from ivm.training_cli import export, score, train
 

@@ -195,7 +195,8 @@ def test_control_signs_in_an_instruction_are_refused(parts):
 def test_an_lmm_without_image_token_is_refused(parts):
     tokenizer, config = parts
     config = type(config).from_dict({**config.to_dict(), "image_token_index": 299})
-    with pytest.raises(ModelError, match="image token <image> with id 299, but its tokenizer gives it the id 3"):
+    expected = "image token <image> with id 299, but its tokenizer gives it the id 3"
+    with pytest.raises(ModelError, match=expected):
         tokens((tokenizer, config))
 
 
