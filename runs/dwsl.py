@@ -22,6 +22,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from dwsl_data import MACHINE, Labels, Photos, auc, iou, read_photos
 from ivm.data.packs import data_folder
@@ -31,23 +32,27 @@ from ivm.models.compact_discriminator import CompactDiscriminator, CompactDiscri
 from ivm.training.dwsl import discriminator_scores, discriminator_step, generator_step
 from ivm.training.loop import Batch, LoopConfig, learning_rate
 
-METHODS = {  # name -> (weights, loss of the discriminator)
-    "human only": ("human", None),
-    "machine only": ("machine", None),
-    "all equal": ("equal", None),
-    "DWSL": ("dwsl", "paper"),
-    "PU + odds": ("odds", "positive-unlabelled"),
+METHODS = {  # name -> (weights, loss of the discriminator, whether it is taught things)
+    "human only": ("human", None, False),
+    "machine only": ("machine", None, False),
+    "all equal": ("equal", None, False),
+    "DWSL": ("dwsl", "paper", False),
+    "PU + odds": ("odds", "positive-unlabelled", False),
+    "DWSL, D from G": ("dwsl", "paper", True),
+    "odds, D from G": ("odds", "paper", True),
 }
+"""Taught things: the discriminator starts from the generator of "human only", same seed and photos. Half of
+its negatives are the machine's annotations, half human masks of another thing of the same photo."""
 BATCH = 64
 
 
-def plan(name: str) -> list[tuple[str, int, int]]:
+def plan(name: str, seeds: list[int]) -> list[tuple[str, int, int]]:
     """(method, seed, human photos), in the order of their worth."""
-    seeds = range(3)
     main = [(method, seed, 400) for seed in seeds for method in METHODS]
     if name == "small":
         return main
-    return main + [(m, seed, n) for n in (100, 1600) for seed in seeds for m in ("all equal", "DWSL")]
+    compared = ("human only", "DWSL, D from G")
+    return main + [(m, seed, n) for n in (100, 1600) for seed in seeds for m in compared]
 
 
 def batch_of(photos: Photos, labels: list[Labels], counts: list[int], rng: np.random.Generator) -> Batch:
@@ -97,23 +102,34 @@ class LookUp(torch.nn.Module):
         return self.table[ids_BT[:, 0]]
 
 
+SIZES = {
+    "dim": 128,
+    "heads": 4,
+    "stem": (16, 32, 64),
+    "image_blocks": 4,
+    "fusion_blocks": 2,
+    "text_blocks": 1,
+}
+
+
 def generator(photos: Photos, size: int, seed: int) -> CompactModel:
     torch.manual_seed(seed)
-    config = CompactConfig(
-        image_size=size, dim=128, heads=4, stem=(16, 32, 64), image_blocks=4, fusion_blocks=2, text_blocks=1
-    )
-    return CompactModel(config, LookUp(photos.text_table))
+    return CompactModel(CompactConfig(image_size=size, **SIZES), LookUp(photos.text_table))
 
 
-def train_discriminator(photos, human, machine, loss, seed, steps) -> CompactDiscriminator:
+def train_discriminator(photos, human, machine, loss, seed, steps, start=None) -> CompactDiscriminator:
+    """With `start`, the state of a generator, it begins there and has wrong things among its negatives."""
     torch.manual_seed(1000 + seed)
-    config = CompactDiscriminatorConfig(dim=128, heads=4, stem=(16, 32, 64), blocks=3)
-    model = CompactDiscriminator(config, LookUp(photos.text_table))
+    model = CompactDiscriminator(CompactDiscriminatorConfig(**SIZES), LookUp(photos.text_table))
+    sources, counts = [human, machine], [BATCH // 2] * 2
+    if start is not None:
+        model.start_from(start)
+        sources, counts = [human, machine, human.swapped()], [BATCH // 2, BATCH // 4, BATCH // 4]
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=0.05)
     rng = np.random.default_rng((seed, 1))
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 5e-4 * min(1.0, (step + 1) / 50, 2 * (steps - step) / steps)
-        discriminator_step(model, batch_of(photos, [human, machine], [BATCH // 2] * 2, rng), optimizer, loss)
+        discriminator_step(model, batch_of(photos, sources, counts, rng), optimizer, loss)
     return model.eval()
 
 
@@ -208,7 +224,7 @@ def judge_the_judge(photos: Photos, judge: CompactDiscriminator, held: Labels, m
     return result
 
 
-def run(out: Path, size: int, pictures: int, name: str) -> None:
+def run(out: Path, size: int, pictures: int, wanted: list[tuple[str, int, int]]) -> None:
     root = data_folder()
     if root is None:
         sys.exit("set IVM_DATA to the folder of the packs")
@@ -225,7 +241,7 @@ def run(out: Path, size: int, pictures: int, name: str) -> None:
     held = photos.labels(photos.held_out, "human")
     steps = pictures // BATCH
     early: dict[tuple[int, int], CompactModel] = {}
-    for method, seed, amount in plan(name):
+    for method, seed, amount in wanted:
         if (method, seed, amount) in done:
             continue
         begin = time.monotonic()
@@ -237,13 +253,18 @@ def run(out: Path, size: int, pictures: int, name: str) -> None:
                 )
             }
         machine = photos.labels(photos.train, "machine", seed=seed, early=early[seed, amount])
-        weights, loss = METHODS[method]
+        weights, loss, taught = METHODS[method]
         line = {"method": method, "seed": seed, "human_photos": amount, **setting}
+        kept = out / f"human-{amount}-{seed}.safetensors"  # made by the first method, used by the last two
         judge = None
         if loss is not None:
-            judge = train_discriminator(photos, human, machine, loss, seed, steps // 2)
+            start = load_file(kept) if taught else None
+            judge = train_discriminator(photos, human, machine, loss, seed, steps // 2, start)
             line["discriminator"] = judge_the_judge(photos, judge, held, machine)
         model = train_generator(photos, human, machine, weights, judge, seed, steps, size, print)
+        if method == "human only":
+            save_file(model.state_dict(), kept.with_suffix(".new"))
+            kept.with_suffix(".new").replace(kept)
         line |= evaluate(photos, model, held)
         line |= {
             "human_annotations": len(human.annotations), "machine_annotations": len(machine.annotations),
@@ -265,10 +286,11 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="side of the pictures, a multiple of 16")
     parser.add_argument("--pictures", type=int, default=38_400, help="that a generator sees a run")
     parser.add_argument("--plan", choices=("small", "full"), default="full")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one process may do each")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     if options.command == "run":
-        run(options.out, options.size, options.pictures, options.plan)
+        run(options.out, options.size, options.pictures, plan(options.plan, options.seeds))
     else:
         from dwsl_report import report
 

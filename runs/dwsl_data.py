@@ -61,6 +61,19 @@ class Labels:
                 return self.truth[j]
         return None
 
+    def swapped(self) -> Labels:
+        """Each instruction with the mask of another thing of its photo, in its own style: not human."""
+        which = [k for k in range(len(self.annotations)) if self.other(k) is not None]
+        masks = []
+        for k in which:
+            mask = self.other(k)
+            boxed = not np.array_equal(self.masks[k], self.truth[k])
+            masks.append(self.box(mask) if boxed else mask)
+        return Labels(
+            [self.annotations[k] for k in which], masks, [self.truth[k] for k in which],
+            np.array(["swapped"] * len(which)), human=False,
+        )  # fmt: skip
+
     def quality(self) -> dict[str, list[float]]:
         """Annotator -> [annotations, mean IoU with the truth, share above 0.5]."""
         ious = np.array([iou(a, b) for a, b in zip(self.masks, self.truth, strict=True)])

@@ -226,7 +226,9 @@ def tiny_discriminator():
 
     def make(context):
         torch.manual_seed(0)
-        config = CompactDiscriminatorConfig(dim=32, heads=4, stem=(8, 16, 24), blocks=2, context=context)
+        config = CompactDiscriminatorConfig(
+            dim=32, heads=4, stem=(8, 16, 24), image_blocks=1, fusion_blocks=1, text_blocks=1, context=context
+        )
         return CompactDiscriminator(config, Table(), text_dim=16)
 
     return make

@@ -95,7 +95,7 @@ def configure(stores, tmp_path, small_text):
 
     def make(stage="generator", *overrides, folder=None):
         blocks = {"image_blocks": 1, "fusion_blocks": 1, "text_blocks": 1, "max_tokens": 12}
-        sizes = {**SIZES, **(blocks if stage == "generator" else {"blocks": 1})}
+        sizes = {**SIZES, **blocks}
         lines = [
             f'folder = "{folder or stage}-run"', "save_every = 4", "report_every = 2", "track = []",
             "[model]", "image_size = 32",

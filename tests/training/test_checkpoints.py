@@ -116,7 +116,17 @@ def test_frozen_parameters_of_the_architecture_are_not_kept(module):
 def test_a_model_is_built_from_its_file_alone(small_text, tmp_path):
     from ivm.training.trainee import build
 
-    model = Model(image_size=32, sizes={"dim": 32, "heads": 4, "stem": [8, 16, 24], "blocks": 1})
+    model = Model(
+        image_size=32,
+        sizes={
+            "dim": 32,
+            "heads": 4,
+            "stem": [8, 16, 24],
+            "image_blocks": 1,
+            "fusion_blocks": 1,
+            "text_blocks": 1,
+        },
+    )
     module = build("discriminator", model).module
     plain = {"image_size": 32, "sizes": dict(model.sizes), "kind": "compact"}
     header = {"kind": "compact", "stage": "discriminator", "model": plain}

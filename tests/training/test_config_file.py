@@ -83,8 +83,8 @@ def test_sizes_are_checked_by_the_architecture(write):
         read_config(write(GOOD + "[model.sizes]\ndim = 63\n"), "generator")
     with pytest.raises(OptionError, match="multiple of 16"):
         read_config(write(GOOD + "[model]\nimage_size = 100\n"), "generator")
-    text = '[data]\nstores = ["a"]\n[model.sizes]\nimage_blocks = 2\n'
-    with pytest.raises(OptionError, match=r"no option model\.sizes\.image_blocks"):
+    text = '[data]\nstores = ["a"]\n[model.sizes]\nthreshold = 0.5\n'
+    with pytest.raises(OptionError, match=r"no option model\.sizes\.threshold"):
         read_config(write(text), "discriminator")
 
 

@@ -272,6 +272,18 @@ def test_warm_restart_and_checkpoints_of_another_architecture(configure):
         train(configure("generator", "optimise.steps=5", folder="base"), quiet)
 
 
+def test_a_discriminator_starts_from_a_generator(configure):
+    base = configure(folder="base")
+    train(base, quiet)
+    judge = assemble(configure("discriminator", f"init={base.folder}"))[0].module
+    last = load_file(f"{base.folder}/last.safetensors")
+    shared = set(last) & set(judge.state_dict())
+    assert {"conv2.weight", "mask_token", "fusion_blocks.0.cross_q.weight"} <= shared
+    assert all(torch.equal(judge.state_dict()[name], last[name]) for name in shared)
+    with pytest.raises(CheckpointError, match="cannot start from this generator"):
+        assemble(configure("discriminator", f"init={base.folder}", "model.sizes.dim=48"))
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.bin", "random_states_0.pkl"])
 def test_a_damaged_checkpoint_is_told_with_the_way_out(configure, name):
     config = configure("generator", "optimise.steps=4")

@@ -16,7 +16,7 @@ from ivm.training.score import draw_scores, score_store  # noqa: E402
 
 @pytest.fixture
 def weights(configure):
-    config = configure("discriminator", "optimise.steps=4", "optimise.learning_rate=0.05")
+    config = configure("discriminator", "optimise.steps=8")
     train(config, lambda line: None)
     return config.folder
 

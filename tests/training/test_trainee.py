@@ -81,6 +81,9 @@ def test_another_architecture_trains_through_the_same_recipe(another, stores, tm
 
 
 def test_build_gives_what_the_name_says(small_text):
-    made = build("discriminator", Model(image_size=32, sizes={"dim": 32, "heads": 4, "stem": [8, 16, 24]}))
+    made = build(
+        "discriminator",
+        Model(image_size=32, sizes={"dim": 32, "heads": 4, "stem": [8, 16, 24], "image_blocks": 1}),
+    )
     assert type(made.module).__name__ == "CompactDiscriminator"
     assert View._fields == ("sample", "instruction", "found")

@@ -1,105 +1,133 @@
-"""The compact discriminator: can the instruction be followed from the image as this annotation masks it?
+"""The compact discriminator: is this annotation as good as a human one?
 
-It sees the masked image (white where irrelevant) and the instruction, and answers with one logit. The paper's
-is an LMM with a LoRA; this one is small enough for a CPU. Ours: it may also see the whole image beside the
-masked one, for "the cup left of the plate" cannot be judged from the cup alone.
+The paper's discriminator is an LMM with a LoRA that reads the masked image and the instruction. This one
+is small enough for a CPU, and ours: it is a generator that says where it would look. Its logit is the
+mean of the generator's logits inside of the annotation's mask, corrected by a small network that sees a
+few figures of how well heatmap and mask agree. All of it learns. Started from a trained generator, it
+knows from the first step on what a cup is; one bit an annotation is little to learn that from.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ivm.errors import OptionError
-from ivm.models.compact import Block, ConvBlock, fourier_positions, initialise
+from ivm.errors import CheckpointError
+from ivm.models.compact import CompactConfig, CompactModel, initialise
 
-__all__ = ["CompactDiscriminator", "CompactDiscriminatorConfig"]
+__all__ = ["CompactDiscriminator", "CompactDiscriminatorConfig", "agreement"]
+
+_FIGURES = 10
+_HIDDEN = 32
+_SCALE = 5.0
+"""Logits of a trained generator lie within about twice this."""
 
 
 @dataclass(frozen=True)
-class CompactDiscriminatorConfig:
-    """Sizes of a compact discriminator.
+class CompactDiscriminatorConfig(CompactConfig):
+    """Sizes of a compact discriminator: those of a generator, and
 
     Attributes:
-        dim: width of the tokens.
-        heads: attention heads; divides dim.
-        stem: channels at strides 2, 4 and 8.
-        blocks: transformer blocks that see picture and instruction.
-        context: whether the whole image is seen beside the masked one.
+        context: whether the generator within looks at the whole image. If not, it looks at the masked one, as
+            the paper's does: then "the cup left of the plate" must be judged from the cup alone.
     """
 
-    dim: int = 192
-    heads: int = 6
-    stem: tuple[int, int, int] = (24, 48, 96)
-    blocks: int = 4
     context: bool = True
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "stem", tuple(self.stem))
-        if self.dim % self.heads:
-            raise OptionError(f"dim must be a multiple of heads, but got {self.dim} and {self.heads}")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `CompactDiscriminatorConfig(**config.to_dict())` gives it back."""
-        return {**asdict(self), "stem": list(self.stem)}
-
-
-class CompactDiscriminator(nn.Module):
-    """Masked image + instruction -> logit of D, the chance that the annotation is as good as a human one.
-
-    `text_encoder` is frozen and kept out of `state_dict()`, as in `CompactModel`.
-    """
+class CompactDiscriminator(CompactModel):
+    """Image, mask and instruction -> logit of D, the chance that the annotation is as good as a human one."""
 
     def __init__(
         self, config: CompactDiscriminatorConfig, text_encoder: nn.Module, text_dim: int = 384
     ) -> None:
-        super().__init__()
-        self.config = config
-        self._text_encoder = [text_encoder.eval().requires_grad_(False)]  # in a list: not a sub-module
-        c2, c4, c8 = config.stem
-        self.conv2 = nn.Conv2d(6 if config.context else 3, c2, 3, stride=2, padding=1)
-        self.conv4 = nn.Conv2d(c2, c4, 3, stride=2, padding=1)
-        self.conv8 = nn.Conv2d(c4, c8, 3, stride=2, padding=1)
-        self.block8 = ConvBlock(c8)
-        self.conv16 = nn.Conv2d(c8, config.dim, 3, stride=2, padding=1)
-        self.position = nn.Linear(64, config.dim)
-        self.text_project = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, config.dim))
-        self.token = nn.Parameter(torch.randn(1, 1, config.dim) * 0.02)
-        self.blocks = nn.ModuleList(Block(config.dim, config.heads, cross=True) for _ in range(config.blocks))
-        self.norm = nn.LayerNorm(config.dim)
-        self.head = nn.Sequential(nn.Linear(config.dim, config.dim), nn.GELU(), nn.Linear(config.dim, 1))
-        self.apply(initialise)
+        super().__init__(config, text_encoder, text_dim)
+        self.context = config.context
+        self.judge = nn.Sequential(nn.Linear(_FIGURES, _HIDDEN), nn.GELU(), nn.Linear(_HIDDEN, 1))
+        self.judge.apply(initialise)  # as good as no correction
 
-    @property
-    def text_encoder(self) -> nn.Module:
-        """The frozen text encoder."""
-        return self._text_encoder[0]
+    def start_from(self, generator: Mapping[str, Tensor]) -> None:
+        """Take all but the last network from the state of a `CompactModel` of the same sizes.
 
-    def forward(self, masked_B3HW: Tensor, whole_B3HW: Tensor, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        """Logits float [B].
+        Raises:
+            CheckpointError: a part is missing or of another size.
+        """
+        wanted = {key: value for key, value in self.state_dict().items() if not key.startswith("judge.")}
+        wrong = [
+            key
+            for key, value in wanted.items()
+            if key not in generator or generator[key].shape != value.shape
+        ]
+        if wrong:
+            raise CheckpointError(
+                f"the discriminator cannot start from this generator: {len(wrong)} of {len(wanted)} tensors "
+                f"are missing there or of another size, {wrong[0]} first; give both the same sizes"
+            )
+        with torch.no_grad():
+            for key, value in wanted.items():
+                value.copy_(generator[key])
+
+    def forward(  # type: ignore[override]  # it judges what its base class makes
+        self,
+        images_B3HW: Tensor,
+        kept_QHW: Tensor,
+        ids_QT: Tensor,
+        mask_QT: Tensor,
+        image_Q: Tensor | None = None,
+    ) -> Tensor:
+        """Logits float [Q] of Q annotations, each of picture `image_Q` (int64 [Q]; without it, one each).
 
         Args:
-            masked_B3HW: uint8 or float in [0, 255], the image masked by the annotation (`ivm.blending.blend`,
-                white), H and W multiples of 16.
-            whole_B3HW: the image itself; not looked at unless `config.context`.
-            ids_BT: int64 token ids of the instructions.
-            mask_BT: bool, True: a token.
+            images_B3HW: uint8 or float in [0, 255], H and W multiples of 16.
+            kept_QHW: float [Q, H/4, W/4] in [0, 1], the annotation's mask: 1 where relevant.
+            ids_QT: int64 token ids of the instructions.
+            mask_QT: bool, True: a token.
         """
-        seen = torch.cat([masked_B3HW, whole_B3HW], dim=1) if self.config.context else masked_B3HW
-        x = seen.to(self.conv2.weight.dtype) / 127.5 - 1.0
-        x = x.contiguous(memory_format=torch.channels_last)
-        x = F.gelu(self.conv4(F.gelu(self.conv2(x))))
-        x = self.conv16(F.gelu(self.block8(self.conv8(x))))
-        waves = fourier_positions(x.shape[2], x.shape[3], x.device).to(self.position.weight.dtype)
-        tokens = x.flatten(2).transpose(1, 2) + self.position(waves)
-        with torch.no_grad():
-            raw = self.text_encoder(ids_BT, mask_BT)
-        text = self.text_project(raw)
-        y = torch.cat([self.token.expand(len(x), -1, -1), tokens], dim=1)
-        for block in self.blocks:
-            y = block(y, context_BTD=text, keep_BT=mask_BT)
-        return self.head(self.norm(y[:, 0]))[:, 0]
+        if not self.context:
+            images_B3HW = _masked(images_B3HW if image_Q is None else images_B3HW[image_Q], kept_QHW)
+            image_Q = None
+        logits, found = super().forward(images_B3HW, ids_QT, mask_QT, image_Q)
+        with torch.autocast(logits.device.type, enabled=False):  # sums over thousands of cells
+            figures = agreement(logits.float(), kept_QHW.float(), found.float())
+            correction = self.judge(figures.to(self.conv2.weight.dtype))[:, 0]
+            return _SCALE * figures[:, 0] + correction
+
+
+def agreement(logits_QHW: Tensor, kept_QHW: Tensor, found_Q: Tensor) -> Tensor:
+    """How well a heatmap agrees with a mask: float [Q, 10], each of the order of 1.
+
+    Mean and highest logit inside and outside of the mask; heat inside as a share of all heat, and of the
+    mask's area; their soft IoU; area of the mask and of the heat; the found logit.
+    """
+    heat = logits_QHW.sigmoid()
+    area, rest = kept_QHW.sum((1, 2)), (1.0 - kept_QHW).sum((1, 2))
+    inside = (heat * kept_QHW).sum((1, 2))
+    scaled = (logits_QHW / _SCALE).clamp(-3.0, 3.0)
+    lowest = torch.full_like(scaled, -3.0)
+    return torch.stack(
+        [
+            (scaled * kept_QHW).sum((1, 2)) / (area + 0.1),
+            (scaled * (1.0 - kept_QHW)).sum((1, 2)) / (rest + 0.1),
+            torch.where(kept_QHW > 0.5, scaled, lowest).amax((1, 2)),
+            torch.where(kept_QHW < 0.5, scaled, lowest).amax((1, 2)),
+            inside / (heat.sum((1, 2)) + 0.1),
+            inside / (area + 0.1),
+            torch.minimum(heat, kept_QHW).sum((1, 2)) / (torch.maximum(heat, kept_QHW).sum((1, 2)) + 0.1),
+            kept_QHW.mean((1, 2)),
+            heat.mean((1, 2)),
+            (found_Q / _SCALE).clamp(-3.0, 3.0),
+        ],
+        dim=1,
+    )
+
+
+def _masked(images_Q3HW: Tensor, kept_QHW: Tensor) -> Tensor:
+    """float [Q, 3, H, W] in [0, 255]: white where the mask is 0."""
+    images = images_Q3HW.float()
+    kept = nn.functional.interpolate(
+        kept_QHW[:, None], size=images.shape[2:], mode="bilinear", align_corners=False
+    )
+    return images * kept + 255.0 * (1.0 - kept)

@@ -237,11 +237,19 @@ def load_weights(
 ) -> None:
     """Load the weights `names` of a module from a file or run folder.
 
+    A discriminator that knows how to (`start_from`) also takes what it shares with a generator.
+
     Raises:
         CheckpointError: there are none, or they are of another architecture; the message tells how.
     """
     file = weights_file(path)
     header = read_header(file)
+    start_from = getattr(module, "start_from", None)
+    if stage == "discriminator" and start_from is not None and header.get("stage") != stage:
+        tensors = load_file(file)
+        if header or not names <= set(tensors):
+            start_from(tensors)
+            return
     if header:
         plain = {"kind": model.kind, "stage": stage, **model.sizes}
         theirs = {"kind": header["kind"], "stage": header["stage"], **header["model"]["sizes"]}

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ivm.blending import blend
 from ivm.errors import OptionError
 from ivm.models.compact import CompactConfig, CompactModel, build_tokenizer, minilm_text_encoder
 from ivm.models.compact_discriminator import CompactDiscriminator, CompactDiscriminatorConfig
@@ -22,29 +21,25 @@ from ivm.training.trainee import Trainee, TrainingBatch, View
 
 __all__ = ["check", "discriminator", "generator", "sizes"]
 
-_STRIDE = 4  # of the generator's logits
-_TEXT = ("text_layers", "vocabulary", "max_tokens")  # of the frozen text encoder, which both have
+_Config = TypeVar("_Config", bound=CompactConfig)
+_STRIDE = 4  # of logits and masks
 
 
 def sizes(stage: str) -> dict[str, Any]:
     """What [model.sizes] may have, with defaults: fields of the config classes of the two models."""
-    general = asdict(CompactConfig())
-    del general["image_size"]
-    if stage == "generator":
-        return general
-    return asdict(CompactDiscriminatorConfig()) | {name: general[name] for name in _TEXT}
+    config = CompactConfig() if stage == "generator" else CompactDiscriminatorConfig()
+    apart = {"image_size"} if stage == "generator" else {"image_size", "threshold", "found_threshold"}
+    return {name: value for name, value in asdict(config).items() if name not in apart}
 
 
 def check(model: Model, stage: str) -> None:
     """Raise OptionError unless the sizes fit together."""
-    _general(model)
-    if stage == "discriminator":
-        _special(model)
+    _config(CompactConfig if stage == "generator" else CompactDiscriminatorConfig, model)
 
 
 def generator(model: Model) -> Trainee:
     """A new compact model."""
-    config = _general(model)
+    config = _config(CompactConfig, model)
     module = CompactModel(config, minilm_text_encoder(config))
     tokenizer = build_tokenizer(config)
     return Trainee(
@@ -57,23 +52,17 @@ def generator(model: Model) -> Trainee:
 
 def discriminator(model: Model) -> Trainee:
     """A new compact discriminator."""
-    general = _general(model)
-    module = CompactDiscriminator(_special(model), minilm_text_encoder(general))
-    collate = _DiscriminatorCollate(build_tokenizer(general), model.image_size)
+    config = _config(CompactDiscriminatorConfig, model)
+    module = CompactDiscriminator(config, minilm_text_encoder(config))
+    collate = _DiscriminatorCollate(build_tokenizer(config), model.image_size)
     return Trainee(module, collate, hidden=(module.text_encoder,))
 
 
-def _general(model: Model) -> CompactConfig:
-    names = {one.name for one in fields(CompactConfig)}
-    if any(key not in sizes("generator") | sizes("discriminator") for key in model.sizes):
-        raise OptionError(f"the sizes of a compact model are {', '.join(sorted(names))}")
-    shared = {key: value for key, value in model.sizes.items() if key in names}
-    return CompactConfig(image_size=model.image_size, **shared)
-
-
-def _special(model: Model) -> CompactDiscriminatorConfig:
-    names = {one.name for one in fields(CompactDiscriminatorConfig)}
-    return CompactDiscriminatorConfig(**{key: value for key, value in model.sizes.items() if key in names})
+def _config(kind: type[_Config], model: Model) -> _Config:
+    names = {one.name for one in fields(kind)}
+    if unknown := sorted(set(model.sizes) - names):
+        raise OptionError(f"the sizes of a compact model are {', '.join(sorted(names))}, not {unknown[0]}")
+    return kind(image_size=model.image_size, **model.sizes)
 
 
 @dataclass(frozen=True)
@@ -95,9 +84,8 @@ class _DiscriminatorCollate:
 
     def __call__(self, views: Sequence[View]) -> TrainingBatch:
         wholes = [_squashed(view.sample.image, self.size) for view in views]
-        heatmaps = [_squashed(_heatmap(view), self.size) for view in views]
-        masked = [blend(image, heatmap) for image, heatmap in zip(wholes, heatmaps, strict=True)]
-        inputs = (_pixels(masked), _pixels(wholes), *_tokens(self.tokenizer, views))
+        kept = torch.from_numpy(np.stack([_squashed(_heatmap(view), self.size // _STRIDE) for view in views]))
+        inputs = (_pixels(wholes), kept, *_tokens(self.tokenizer, views))
         return _batch(views, inputs, torch.zeros(len(views), 0, 0))
 
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ivm.blending import blend
 from ivm.errors import OptionError, TrainingError
 from ivm.models.compact import CompactModel
 from ivm.models.compact_discriminator import CompactDiscriminator
@@ -24,7 +22,6 @@ __all__ = [
     "discriminator_scores",
     "discriminator_step",
     "generator_step",
-    "mask_images",
     "sample_weights",
 ]
 
@@ -86,27 +83,9 @@ def sample_weights(
     return WEIGHTS[method](scores_B.detach().float(), human_B, progress, clip).detach()
 
 
-def mask_images(batch: Batch) -> Tensor:
-    """uint8 [Q, 3, S, S]: the picture of each question as its annotation masks it, white elsewhere."""
-    size = batch.images.shape[2:]
-    targets = torch.nn.functional.interpolate(
-        batch.targets[:, None], size=tuple(size), mode="bilinear", align_corners=False
-    )[:, 0]
-    images = batch.images.permute(0, 2, 3, 1).cpu().numpy()
-    masked = [
-        blend(np.ascontiguousarray(images[int(i)]), target)
-        for i, target in zip(batch.picture, targets.clamp(0, 1).cpu().numpy(), strict=True)
-    ]
-    return torch.from_numpy(np.stack(masked)).permute(0, 3, 1, 2).to(batch.images.device)
-
-
 def discriminator_scores(discriminator: CompactDiscriminator, batch: Batch) -> Tensor:
     """D in [0, 1] of each question's annotation, float [Q]; with the gradient that the caller allows."""
-    return (
-        discriminator(mask_images(batch), batch.images[batch.picture], batch.ids, batch.mask)
-        .float()
-        .sigmoid()
-    )
+    return _logits(discriminator, batch).sigmoid()
 
 
 def discriminator_step(
@@ -121,14 +100,14 @@ def discriminator_step(
     Raises:
         TrainingError: the batch has one kind of annotation alone, or the gradient is not finite.
     """
-    logits = discriminator(mask_images(batch), batch.images[batch.picture], batch.ids, batch.mask)
+    logits = _logits(discriminator, batch)
     loss = discriminator_loss(logits, batch.human, method)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     if not torch.isfinite(torch.nn.utils.clip_grad_norm_(discriminator.parameters(), clip_norm)):
         raise TrainingError("the gradient of the discriminator is not finite: lower its learning rate")
     optimizer.step()
-    scores = logits.detach().float().sigmoid()
+    scores = logits.detach().sigmoid()
     return {
         "loss": loss.item(),
         "human": scores[batch.human].mean().item(),
@@ -159,3 +138,7 @@ def generator_step(
             scores = discriminator_scores(discriminator.eval(), batch)
     weights = sample_weights(scores, batch.human, method, progress)
     return train_step(model, batch, (optimizer,), config, weights) | {"weight": weights.mean().item()}
+
+
+def _logits(discriminator: CompactDiscriminator, batch: Batch) -> Tensor:
+    return discriminator(batch.images, batch.targets, batch.ids, batch.mask, batch.picture).float()
