@@ -50,6 +50,7 @@ PARTS = {
     "progress": "cli",
     "training_cli": "cli",
     "lmm_cli": "cli",
+    "model_cli": "cli",
     "robot_cli": "cli",
     "server_cli": "cli",
 }

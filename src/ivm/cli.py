@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a file or a model failed, 2 wrong usage, 130 interrupted.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,7 @@ from ivm.data_cli import data
 from ivm.errors import InstructionError, IVMError, OptionError
 from ivm.eval_cli import evaluate
 from ivm.lmm_cli import ask
+from ivm.model_cli import Device, Model, ModelOptions, Threads, Threshold, open_masker
 from ivm.progress import progress
 from ivm.robot_cli import robot
 from ivm.server_cli import serve
@@ -67,12 +69,6 @@ app.command()(ask)
 app.command()(serve)
 app.command()(score)
 app.command()(export)
-
-# What several commands take.
-_Model = Annotated[str, typer.Option(help="Preset (see: ivm models), folder, or hub id.")]
-_Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-_Threads = Annotated[int | None, typer.Option(help="CPU threads.  [default: all]")]
-_Threshold = Annotated[float | None, typer.Option(help="Keep what is above, 0 to 1.  [default: the model's]")]
 
 
 def main() -> None:
@@ -127,8 +123,8 @@ def mask(
             "outline or heatmap.",
         ),
     ] = "overlay",
-    model: _Model = "compact",
-    threshold: _Threshold = None,
+    model: Model = "compact",
+    threshold: Threshold = None,
     tiles: Annotated[
         str | None,
         typer.Option(help="Look closer, for small targets: auto, a number along the longer side, or RxC."),
@@ -159,8 +155,9 @@ def mask(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one line of JSON a picture, for programs.")
     ] = False,
-    device: _Device = "auto",
-    threads: _Threads = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    model_option: ModelOptions = None,
 ) -> None:
     """Mask pictures: keep what the instruction is about.
 
@@ -189,10 +186,8 @@ def mask(
     if not manifest and instruction is None:
         raise InstructionError('an instruction must follow the image: ivm mask photo.jpg "the red cup"')
 
-    def open_masker() -> Masker:
-        from ivm.masker import load
-
-        return load(model, device=device, threads=threads)
+    def opened() -> Masker:
+        return open_masker(model, device, threads, model_option)
 
     if manifest or image.is_dir():
         from ivm.jobs import read_folder, read_manifest
@@ -203,13 +198,13 @@ def mask(
             items, faults = read_manifest(image)
         else:
             items, faults = read_folder(image, instruction or "", without=folder), []
-        _run_job(open_masker(), items, faults, folder, settings, heatmap, as_json)
+        _run_job(opened(), items, faults, folder, settings, heatmap, as_json)
         return
-    _mask_one(open_masker, image, instruction or "", output, settings, heatmap, as_json)
+    _mask_one(opened, image, instruction or "", output, settings, heatmap, as_json)
 
 
 def _mask_one(
-    open_masker: Any,
+    opened: Callable[[], Masker],
     image: Path,
     instruction: str,
     output: Path | None,
@@ -229,7 +224,7 @@ def _mask_one(
     for path in filter(None, (target, heatmap)):
         if path.exists() and path.samefile(image):
             raise OptionError(f"{path} is the source itself, which is never overwritten: choose another name")
-    values, record = mask_picture(open_masker(), pixels, pixels, instruction, target, settings)
+    values, record = mask_picture(opened(), pixels, pixels, instruction, target, settings)
     if heatmap is not None:
         write_heatmap(values, heatmap)
         record["heatmap"] = str(heatmap)
@@ -303,8 +298,10 @@ def _run_job(
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write.")] = Path("demo.png"),
-    model: _Model = "compact",
-    device: _Device = "auto",
+    model: Model = "compact",
+    device: Device = "auto",
+    threads: Threads = None,
+    model_option: ModelOptions = None,
 ) -> None:
     """Mask bundled pictures and write one sheet of them.
 
@@ -312,9 +309,9 @@ def demo(
     """
     from ivm.demo import draw_sheet, mask_pictures
     from ivm.images import write_image
-    from ivm.masker import load
 
-    write_image(draw_sheet(list(mask_pictures(load(model, device=device)))), output)
+    masker = open_masker(model, device, threads, model_option)
+    write_image(draw_sheet(list(mask_pictures(masker))), output)
     _say(str(output))
 
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ivm.model_cli import read_options
+
 if TYPE_CHECKING:
     from ivm.types import Sample
 
-__all__ = ["data", "read_options"]
+__all__ = ["data"]
 
 data = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Bring samples, make them, look at them."
@@ -332,23 +334,6 @@ def verify(
     )
     if found.problems:
         raise typer.Exit(1)
-
-
-def read_options(given: list[str] | None) -> dict[str, str]:
-    """NAME=VALUE as a command takes them.
-
-    Raises:
-        OptionError: one has another form.
-    """
-    from ivm.errors import OptionError
-
-    options = {}
-    for one in given or []:
-        name, equals, value = one.partition("=")
-        if not equals or not name:
-            raise OptionError(f"an option must be NAME=VALUE, but got {one!r}")
-        options[name] = value
-    return options
 
 
 def _of_spec(path: Path, seed: int) -> Iterator[Sample]:

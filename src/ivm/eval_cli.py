@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ivm.data_cli import read_options
 from ivm.errors import DataError, OptionError
+from ivm.model_cli import Device, Model, ModelOptions, Threads, Threshold, open_masker, read_options
 from ivm.progress import progress
 
 if TYPE_CHECKING:
@@ -28,12 +28,6 @@ evaluate = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Measure masks, and what they do to an LMM's answers."
 )
 
-# What several commands take.
-_Model = Annotated[str, typer.Option(help="Preset (see: ivm models), folder, or hub id.")]
-_Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-_Threads = Annotated[int | None, typer.Option(help="CPU threads.  [default: all]")]
-_Threshold = Annotated[float | None, typer.Option(help="Keep what is above, 0 to 1.  [default: the model's]")]
-
 
 @evaluate.command()
 def masks(
@@ -41,7 +35,7 @@ def masks(
         Path,
         typer.Argument(help="Folder with annotations.json (COCO format) and images/.", show_default=False),
     ],
-    model: _Model = "compact",
+    model: Model = "compact",
     split: Annotated[
         str, typer.Option(help="Photos to ask about, by their names: train, val, test (15 %) or all.")
     ] = "test",
@@ -53,13 +47,14 @@ def masks(
         int | None, typer.Option(help="Ask about so many photos.  [default: all]", min=1)
     ] = None,
     seed: Annotated[int, typer.Option(help="Chooses phrasings and absent names.", min=0)] = 0,
-    threshold: _Threshold = None,
+    threshold: Threshold = None,
     baselines: Annotated[bool, typer.Option(help="Measure the trivial baselines beside it.")] = True,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write all figures as JSON.")
     ] = None,
-    device: _Device = "auto",
-    threads: _Threads = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    model_option: ModelOptions = None,
 ) -> None:
     """Ask about photos with known masks, and print how good the answers are.
 
@@ -68,14 +63,13 @@ def masks(
     """
     from ivm.data.packs import read_pack
     from ivm.evaluation.masks import evaluate_masks, pack_questions
-    from ivm.masker import load
     from ivm.types import check_threshold
 
     if threshold is not None:
         check_threshold(threshold)
     left_out: list[str] = []
     pack = read_pack(data)
-    masker = load(model, device=device, threads=threads)
+    masker = open_masker(model, device, threads, model_option)
     samples = pack_questions(pack, split, seed, kinds=kind or None, limit=limit, left_out=left_out)
     with progress(None, "questions") as advance:
         report = evaluate_masks(
@@ -107,15 +101,16 @@ def expressions(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="An option of the reader; may be repeated."),
     ] = None,
-    model: _Model = "compact",
+    model: Model = "compact",
     limit: Annotated[int | None, typer.Option(help="Only the first so many samples.", min=1)] = None,
-    threshold: _Threshold = None,
+    threshold: Threshold = None,
     baselines: Annotated[bool, typer.Option(help="Measure the trivial baselines beside it.")] = True,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write all figures as JSON.")
     ] = None,
-    device: _Device = "auto",
-    threads: _Threads = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    model_option: ModelOptions = None,
 ) -> None:
     """Ask for every sentence of RefCOCO and its relatives, or of a store, and compare with the masks.
 
@@ -126,7 +121,6 @@ def expressions(
 
     from ivm.evaluation.expressions import one_each, read_expressions
     from ivm.evaluation.masks import evaluate_masks
-    from ivm.masker import load
     from ivm.types import check_threshold
 
     if threshold is not None:
@@ -136,7 +130,7 @@ def expressions(
     given = read_options(option)
     left_out: list[str] = []
     samples = islice(read_expressions(source, reader, given, left_out), limit)
-    masker = load(model, device=device, threads=threads)
+    masker = open_masker(model, device, threads, model_option)
     with progress(None, "expressions") as advance:
         report = evaluate_masks(
             one_each(samples),
@@ -208,8 +202,8 @@ def vqa(
         ),
     ] = None,
     show: Annotated[str, typer.Option(help="What is sent in these modes: masked or both.")] = "masked",
-    model: _Model = "compact",
-    threshold: _Threshold = None,
+    model: Model = "compact",
+    threshold: Threshold = None,
     tiles: Annotated[str | None, typer.Option(help="As in ivm mask.")] = None,
     longest: Annotated[
         int, typer.Option(help="Longer side of what is sent, masked or not, in pixels; 0 sends all.", min=0)
@@ -249,8 +243,9 @@ def vqa(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Mask, tell how much would be asked, and ask nobody.")
     ] = False,
-    device: _Device = "auto",
-    threads: _Threads = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    model_option: ModelOptions = None,
 ) -> None:
     """Ask an LMM the same questions with masking off and on, and compare.
 
@@ -260,7 +255,6 @@ def vqa(
     from ivm.evaluation.questions import choose, read_questions
     from ivm.evaluation.vqa import Setup
     from ivm.lmm import LMM
-    from ivm.masker import load
     from ivm.tiles import parse_tiles
 
     if not dry_run and (lmm is None or url is None):
@@ -291,13 +285,13 @@ def vqa(
         raise OptionError("--judge must name the judging LLM where --judge-file or --judge-url is given")
     setup = Setup(
         client,
-        load(model, device=device, threads=threads),
+        open_masker(model, device, threads, model_option),
         tuple(mode or ("overlay+crop",)),
         show,
         threshold,
         parse_tiles(tiles),
         longest,
-        model,
+        " ".join([model, *sorted(model_option or [])]),
     )
     folder = output or Path(f"{benchmark}-vqa")
     if dry_run:

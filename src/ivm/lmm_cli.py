@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ivm.errors import OptionError
+from ivm.model_cli import Device, Model, ModelOptions, Threads, Threshold, open_masker
 
 __all__ = ["ask"]
 
@@ -37,16 +38,17 @@ def ask(
     mode: Annotated[
         str, typer.Option("--mode", "-m", help="Deployment mode, as in ivm mask.")
     ] = "overlay+crop",
-    model: Annotated[str, typer.Option(help="Preset (see: ivm models), folder, or hub id.")] = "compact",
-    threshold: Annotated[
-        float | None, typer.Option(help="Keep what is above, 0 to 1.  [default: the model's]")
-    ] = None,
+    model: Model = "compact",
+    threshold: Threshold = None,
     tiles: Annotated[str | None, typer.Option(help="As in ivm mask.")] = None,
     picture: Annotated[
         Path | None, typer.Option(help="Write the picture of the last question here.", show_default=False)
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Mask, and ask nobody.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a question.")] = False,
+    device: Device = "auto",
+    threads: Threads = None,
+    model_option: ModelOptions = None,
 ) -> None:
     """Mask a picture by a question, and ask the question of an LMM.
 
@@ -54,13 +56,12 @@ def ask(
     """
     from ivm.images import write_image
     from ivm.lmm import LMM, MaskedChat
-    from ivm.masker import load
     from ivm.tiles import parse_tiles
 
     if not instruction:
         raise OptionError("there must be something to ask")
     client = LMM(lmm, url, api_key=os.environ.get(key_variable) or None)
-    masker = load(model)
+    masker = open_masker(model, device, threads, model_option)
     chat = MaskedChat(
         client, masker, image, mode=mode, show=show, tiles=parse_tiles(tiles), threshold=threshold
     )

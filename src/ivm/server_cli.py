@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ivm.errors import OptionError, require
+from ivm.model_cli import Device, Model, ModelOptions, Threads, open_masker
 
 __all__ = ["serve"]
 
@@ -15,7 +16,7 @@ _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
-    model: Annotated[str, typer.Option(help="Preset (see: ivm models), folder, or hub id.")] = "compact",
+    model: Model = "compact",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8080,
     upstream: Annotated[
@@ -28,7 +29,9 @@ def serve(
     ] = None,
     mode: Annotated[str, typer.Option("--mode", "-m", help="Deployment mode of chats.")] = "overlay+crop",
     show: Annotated[str, typer.Option(help="What the LMM sees: masked, both or whole.")] = "masked",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
+    threads: Threads = None,
+    model_option: ModelOptions = None,
 ) -> None:
     """Serve a page, an API and an OpenAI-compatible proxy that masks what passes.
 
@@ -38,7 +41,6 @@ def serve(
     require("fastapi", "server")
     require("httpx", "server")
     from ivm.lmm import check_address
-    from ivm.masker import load
     from ivm.server.app import create_app
     from ivm.server.proxy import Masking, Upstream
 
@@ -52,7 +54,7 @@ def serve(
         check_address(upstream, key)
         behind = Upstream(upstream, key)
     app = create_app(
-        load(model, device=device),
+        open_masker(model, device, threads, model_option),
         behind,
         Masking(mode=mode, show=show),
         token=token,
