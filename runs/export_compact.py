@@ -4,8 +4,11 @@
 
 writes src/ivm/weights/compact/ (ONNX, int8) and runs/weights/compact.safetensors (float16, to go on from, or
 for `ivm export`). Weights with a header, as `ivm train` writes them, know their image size themselves.
-The mask threshold is the lowest one within 0.005 of the best gIoU, the found threshold the one of best
-balanced accuracy, both on the validation split; test photos are not looked at.
+
+The mask threshold is the lowest one within 0.005 of the best gIoU. The found score is scaled to a probability
+(Platt, 1999), as if targets were there as often as not, and its threshold is the highest one within 0.01 of
+the best balanced accuracy. All on the validation split; test photos are not looked at. Without weights, only
+this is done anew.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from safetensors.torch import load_file
 
 from ivm.data.grammar import instructions_for, name_instructions
@@ -36,7 +40,8 @@ PACKS = ("voc", "coco", "clothing")
 
 
 def validation_answers(runtime: CompactRuntime, root: Path):
-    """For each question on the validation photos: heatmap [H, W], target [H, W] (None: absent), score."""
+    """For each question on the validation photos: heatmap [H, W], target [H, W] or None, found logit."""
+    runtime.found_scale, runtime.found_shift = 1.0, 0.0
     rng = np.random.default_rng(0)
     for name in PACKS:
         pack = read_pack(root / name)
@@ -48,14 +53,36 @@ def validation_answers(runtime: CompactRuntime, root: Path):
             asked = name_instructions(scene, rng) + instructions_for(scene, rng, ("absent",))
             features = runtime.encode_images([scene.image])
             logits, scores = runtime.decode(features * len(asked), [one.text for one in asked])
+            scores = np.clip(scores, 1e-6, 1 - 1e-6)
             for one, logit, score in zip(asked, logits, scores, strict=True):
                 size = (photo.width, photo.height)
                 heat = 1 / (1 + np.exp(-cv2.resize(logit, size, interpolation=cv2.INTER_LINEAR)))
-                yield name, heat, (one.mask if one.targets else None), float(score)
+                yield name, heat, (one.mask if one.targets else None), float(np.log(score / (1 - score)))
 
 
-def calibrate(runtime: CompactRuntime, root: Path) -> tuple[float, float]:
-    """(threshold, found_threshold)."""
+def platt(present: np.ndarray, absent: np.ndarray) -> tuple[float, float]:
+    """(scale, shift) of the logits by maximum likelihood; present and absent count the same."""
+    logits = torch.tensor(np.concatenate([present, absent]))
+    truth = torch.cat([torch.ones(len(present)), torch.zeros(len(absent))]).double()
+    weight = torch.where(truth > 0, 0.5 / len(present), 0.5 / len(absent))
+    fitted = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([fitted], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimizer.zero_grad()
+        value = torch.nn.functional.binary_cross_entropy_with_logits(
+            fitted[0] * logits + fitted[1], truth, weight, reduction="sum"
+        )
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    scale, shift = fitted.tolist()
+    return round(scale, 3), round(shift, 3)
+
+
+def calibrate(runtime: CompactRuntime, root: Path) -> dict[str, float]:
+    """What config.json says of the two thresholds and of the found score."""
     limits = np.arange(0.15, 0.85, 0.05)
     ious: dict[str, list[np.ndarray]] = {}
     present, absent = [], []
@@ -70,16 +97,36 @@ def calibrate(runtime: CompactRuntime, root: Path) -> tuple[float, float]:
     # Among thresholds that are as good, the lowest: a target cut away costs an LMM or a robot more than some
     # background left.
     threshold = float(limits[mean >= mean.max() - 0.005][0])
-    candidates = np.unique(np.round(np.concatenate([present, absent]), 2))
-    balanced = [(np.mean(np.array(present) >= c) + np.mean(np.array(absent) < c)) / 2 for c in candidates]
-    found = float(candidates[int(np.argmax(balanced))])
+    scale, shift = platt(np.array(present), np.array(absent))
+    there, not_there = (1 / (1 + np.exp(-(scale * np.array(v) + shift))) for v in (present, absent))
+    candidates = np.arange(0.05, 0.96, 0.01)
+    balanced = [(np.mean(there >= c) + np.mean(not_there < c)) / 2 for c in candidates]
+    # The highest: what is thought absent leaves the picture whole, and a wrong find hides what matters.
+    found = float(candidates[np.array(balanced) >= max(balanced) - 0.01][-1])
     print(
         "gIoU by threshold:",
         {round(float(t), 2): round(float(m), 3) for t, m in zip(limits, mean, strict=True)},
     )
+    told = {round(float(c), 2): round(float(v), 3) for c, v in zip(candidates, balanced, strict=True)}
     print(f"threshold {threshold:.2f} (best gIoU {mean.max():.3f}, at 0.5 {mean[7]:.3f})")
-    print(f"found_threshold {found:.2f} (balanced accuracy {max(balanced):.3f})")
-    return round(threshold, 2), round(found, 2)
+    print("balanced accuracy by found threshold:", dict(list(told.items())[::5]))
+    print(f"found_threshold {found:.2f} (best balanced accuracy {max(balanced):.3f})")
+    print(f"found_scale {scale}, found_shift {shift}")
+    return {
+        "threshold": round(threshold, 2),
+        "found_threshold": round(found, 2),
+        "found_scale": scale,
+        "found_shift": shift,
+    }
+
+
+def write_calibration(folder: Path, root: Path) -> None:
+    file = folder / "config.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content |= calibrate(CompactRuntime(folder, device="cpu"), root)
+    temporary = file.with_suffix(".new")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(file)
 
 
 def main() -> None:
@@ -87,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("weights", type=Path)
+    parser.add_argument("weights", type=Path, nargs="?")
     parser.add_argument("--image-size", type=int, default=CompactConfig().image_size)
     parser.add_argument("--out", type=Path, default=here.parent / "src/ivm/weights/compact")
     parser.add_argument("--keep", type=Path, default=here / "weights/compact.safetensors")
@@ -95,6 +142,9 @@ def main() -> None:
     root = data_folder()
     if root is None:
         sys.exit("set IVM_DATA: the thresholds are calibrated on validation photos of its packs")
+    if arguments.weights is None:
+        write_calibration(arguments.out, root)
+        return
     file = weights_file(arguments.weights)
     state = load_file(file)
     header = read_header(file) or {
@@ -106,10 +156,7 @@ def main() -> None:
         halves, made = Path(scratch) / "compact.safetensors", Path(scratch) / "model"
         write_weights(halves, {key: value.half() for key, value in state.items()}, header)
         export(halves, made)
-        threshold, found = calibrate(CompactRuntime(made, device="cpu"), root)
-        content = json.loads((made / "config.json").read_text(encoding="utf-8"))
-        content |= {"threshold": threshold, "found_threshold": found}
-        (made / "config.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_calibration(made, root)
         arguments.out.mkdir(parents=True, exist_ok=True)
         for file in made.iterdir():
             shutil.copy(file, arguments.out / file.name)

@@ -1,5 +1,6 @@
 """The exported folder on ONNX Runtime against the torch model it came from."""
 
+import json
 import shutil
 
 import numpy as np
@@ -45,6 +46,31 @@ def test_pictures_of_any_size_are_squashed(exported):
     features = runtime.encode_images(grey)
     for feature in features[1:]:
         np.testing.assert_allclose(feature.tokens, features[0].tokens, atol=1e-5)
+
+
+def with_config(folder, copy, **changes):
+    shutil.copytree(folder, copy, dirs_exist_ok=True)
+    content = json.loads((copy / "config.json").read_text()) | changes
+    (copy / "config.json").write_text(json.dumps(content))
+    return copy
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_found_score_is_scaled_as_the_folder_says(exported, tmp_path):
+    plain = CompactRuntime(exported, device="cpu", threads=1)
+    scaled = CompactRuntime(
+        with_config(exported, tmp_path / "copy", found_scale=2.0, found_shift=-1.0), device="cpu", threads=1
+    )
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    features, texts = plain.encode_images([image]) * 2, ["dog", "the red cup"]
+    logits, before = plain.decode(features, texts)
+    same, after = scaled.decode(features, texts)
+    np.testing.assert_array_equal(same, logits)
+    odds = np.log(before / (1 - before))
+    np.testing.assert_allclose(after, 1 / (1 + np.exp(1.0 - 2.0 * odds)), atol=1e-5)
+    assert after.dtype == np.float32
+    with pytest.raises(CheckpointError, match="found_scale must be above 0"):
+        CompactRuntime(with_config(exported, tmp_path / "copy", found_scale=-1.0), device="cpu")
 
 
 def test_wrong_folders_say_what_is_wrong(exported, tmp_path):

@@ -38,6 +38,8 @@ class CompactRuntime:
         name: for reports, the folder's name.
         threshold: default threshold of heatmaps.
         found_threshold: a target counts as found from this score on.
+        found_scale, found_shift: make a probability of the found logit, sigmoid(scale * logit + shift) (Platt
+            scaling, 1999); fitted on validation photos as if targets were there as often as not.
 
     Raises:
         ModelError: a file is missing, or the device is not available.
@@ -58,6 +60,10 @@ class CompactRuntime:
             self.image_size = int(self.config["image_size"])
             self.threshold = float(self.config["threshold"])
             self.found_threshold = float(self.config["found_threshold"])
+            self.found_scale = float(self.config.get("found_scale", 1.0))
+            self.found_shift = float(self.config.get("found_shift", 0.0))
+            if not self.found_scale > 0:
+                raise ValueError(f"found_scale must be above 0, but is {self.found_scale}")
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{self.folder / 'config.json'} is not a compact model's: {error!r}"
@@ -110,7 +116,8 @@ class CompactRuntime:
                 "mask": mask,
             },
         )
-        return logits, 1.0 / (1.0 + np.exp(-found))
+        calibrated = np.clip(self.found_scale * found + self.found_shift, -30.0, 30.0)
+        return logits, (1.0 / (1.0 + np.exp(-calibrated))).astype(np.float32)
 
     def encode_text(self, instructions: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """B instructions -> the frozen text encoder's tokens float32 [B, T, D], and int64 mask [B, T]."""
