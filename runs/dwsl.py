@@ -46,13 +46,11 @@ its negatives are the machine's annotations, half human masks of another thing o
 BATCH = 64
 
 
-def plan(name: str, seeds: list[int]) -> list[tuple[str, int, int]]:
+def plan(seeds: list[int]) -> list[tuple[str, int, int]]:
     """(method, seed, human photos), in the order of their worth."""
-    main = [(method, seed, 400) for seed in seeds for method in METHODS]
-    if name == "small":
-        return main
     compared = ("human only", "DWSL, D from G")
-    return main + [(m, seed, n) for n in (100, 1600) for seed in seeds for m in compared]
+    main = [(method, seed, 400) for seed in seeds for method in METHODS]
+    return main + [(method, seed, n) for seed in seeds for n in (100, 1600) for method in compared]
 
 
 def batch_of(photos: Photos, labels: list[Labels], counts: list[int], rng: np.random.Generator) -> Batch:
@@ -285,12 +283,11 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--size", type=int, default=64, help="side of the pictures, a multiple of 16")
     parser.add_argument("--pictures", type=int, default=38_400, help="that a generator sees a run")
-    parser.add_argument("--plan", choices=("small", "full"), default="full")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one process may do each")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     if options.command == "run":
-        run(options.out, options.size, options.pictures, plan(options.plan, options.seeds))
+        run(options.out, options.size, options.pictures, plan(options.seeds))
     else:
         from dwsl_report import report
 

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # The DWSL experiment, run by run; interrupted, the same command goes on. Then its figures and plots.
 #
-#   IVM_DATA=folder-of-packs runs/dwsl.sh OUT reduced     64 px, 25,600 pictures a run: about 3 minutes a run on a core
-#   IVM_DATA=folder-of-packs runs/dwsl.sh OUT             128 px, 30,000 pictures a run, amounts of human data, too
+#   IVM_DATA=folder-of-packs runs/dwsl.sh OUT reduced     64 px, 25,600 pictures a run: 33 runs of 3 to 5 minutes on a core
+#   IVM_DATA=folder-of-packs runs/dwsl.sh OUT             128 px, 30,000 pictures a run
 set -euo pipefail
 out=${1:?"which folder are the results kept in?"}
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python}
 if [ "${2:-}" = reduced ]; then
-  "$python" runs/dwsl.py run "$out" --size 64 --pictures 25600 --plan small
+  "$python" runs/dwsl.py run "$out" --size 64 --pictures 25600
 else
-  "$python" runs/dwsl.py run "$out" --size 128 --pictures 30000 --plan full
+  "$python" runs/dwsl.py run "$out" --size 128 --pictures 30000
 fi
 "$python" runs/dwsl.py report "$out"

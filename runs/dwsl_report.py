@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-COLOURS = ("#0072b2", "#999999", "#56b4e9", "#d55e00", "#009e73")
+COLOURS = ("#0072b2", "#999999", "#56b4e9", "#e69f00", "#cc79a7", "#d55e00", "#009e73")  # Okabe and Ito's
 
 
 def spread(values: list[float]) -> tuple[float, float]:
@@ -53,14 +53,15 @@ def report(results: Path, methods: list[str]) -> None:
     for key in keys:
         cells = ["{:.3f} ± {:.3f}".format(*spread([one[key] for one in found])) for found in judges.values()]
         print(f"| {key} | {' | '.join(cells)} |")
-    print("\n| annotator | share | mean IoU | above 0.5 | mean D |\n| --- | --- | --- | --- | --- |")
+    print(
+        "\n| annotator | share | mean IoU | above 0.5 | " + " | ".join(f"D, {name}" for name in judges) + " |"
+    )
+    print("|" + " --- |" * (len(judges) + 4))
     quality = base[0]["annotators"]
     total = sum(count for count, _, _ in quality.values())
-    first = next(iter(judges.values()))[0] if judges else {"by annotator": {}}
     for kind, (count, mean, above) in sorted(quality.items(), key=lambda item: -item[1][1]):
-        score = first["by annotator"].get(kind)
-        told = "" if score is None else f"{score:.2f}"
-        print(f"| {kind} | {count / total:.0%} | {mean:.2f} | {above:.0%} | {told} |")
+        told = [f"{np.mean([one['by annotator'][kind] for one in found]):.2f}" for found in judges.values()]
+        print(f"| {kind} | {count / total:.0%} | {mean:.2f} | {above:.0%} | {' | '.join(told)} |")
 
     content = {
         "machine": f"{platform.machine()}, CPU", "date": f"{date.today():%Y-%m}",
