@@ -12,19 +12,25 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 import ivm
 from ivm import metrics
+from ivm.data.grammar import name_instructions
+from ivm.data.materials import nouns_looked_for
 from ivm.data.packs import data_folder, read_pack
+from ivm.data.photo_scenes import photo_scene
 from ivm.data.synthesis import Synthesis
 from ivm.data.synthesis_spec import SynthesisSpec
 from ivm.evaluation.masks import evaluate_masks, pack_questions, print_report
 from train_compact import UNSEEN_PAIRS
 
 SEED = 10_001  # of the scenes; training uses small seeds
+APART = 0.2  # sides are asked of two things whose centres lie so far apart, in widths of the picture
+SAME = 100  # photos of a pack whose names are asked for twice
 
 
 def spec(source, root, tabletop=None, size=256):
@@ -46,9 +52,13 @@ def scene_samples(described, count):
             yield from samples
 
 
-def colour_swap(masker, described, count):
-    """Both points right, for pairs of things of one name whose colours differ: [share, low, high], pairs."""
-    right, scenes = [], []
+def swaps(masker, described, count):
+    """Does it listen? Two things of one name, told apart by colour or by side: are both points right?
+
+    {"colour": {"both_right": [share, low, high], "pairs": n}, "side": the same}
+    """
+    right = {"colour": [], "side": []}
+    scenes = {"colour": [], "side": []}
     with Synthesis(described, SEED + 1) as synthesis:
         for index in range(count):
             scene = synthesis.scene(index)[0]
@@ -56,17 +66,61 @@ def colour_swap(masker, described, count):
             for thing in scene.things:
                 by_name.setdefault(thing.name, []).append(thing)
             for name, things in by_name.items():
-                colours = [t.colour for t in things]
-                if len(things) != 2 or None in colours or colours[0] == colours[1]:
+                if len(things) != 2:
                     continue
-                texts = [f"the {colour} {name}" for colour in colours]
-                heatmaps = masker.batch([scene.image], texts)
-                right.append(
-                    all(metrics.pointing_hit(h.values, t.mask) for h, t in zip(heatmaps, things, strict=True))
-                )
-                scenes.append(index)
-    right = np.array(right, float)
-    return [float(right.mean()), *metrics.clustered_interval(right, np.array(scenes))], len(right)
+                pairs = {}
+                colours = [thing.colour for thing in things]
+                if None not in colours and colours[0] != colours[1]:
+                    pairs["colour"] = (things, [f"the {colour} {name}" for colour in colours])
+                places = [np.nonzero(thing.mask)[1].mean() / scene.image.shape[1] for thing in things]
+                if abs(places[0] - places[1]) > APART:
+                    ordered = [things[k] for k in np.argsort(places)]
+                    pairs["side"] = (ordered, [f"the {name} on the {side}" for side in ("left", "right")])
+                for by, (targets, texts) in pairs.items():
+                    heatmaps = masker.batch([scene.image], texts)
+                    hits = [
+                        metrics.pointing_hit(h.values, t.mask) for h, t in zip(heatmaps, targets, strict=True)
+                    ]
+                    right[by].append(float(all(hits)))
+                    scenes[by].append(index)
+    return {
+        by: {
+            "both_right": [float(np.mean(v)), *metrics.clustered_interval(np.array(v), np.array(scenes[by]))],
+            "pairs": len(v),
+        }
+        for by, v in right.items()
+    }
+
+
+def paraphrases(masker, scenes):
+    """Mean IoU of the masks of two phrasings of one request for a name, [mean, low, high], and how many."""
+    ious, clusters = [], []
+    for number, scene in enumerate(scenes):
+        one, other = (name_instructions(scene, np.random.default_rng((number, k)), noise=0.0) for k in (0, 1))
+        pairs = [(a.text, b.text) for a, b in zip(one, other, strict=True) if a.text != b.text]
+        if not pairs:
+            continue
+        heatmaps = masker.batch([scene.image], [text for pair in pairs for text in pair])
+        masks = [heatmap.to_mask() for heatmap in heatmaps]
+        for a, b in zip(masks[::2], masks[1::2], strict=True):
+            ious.append(metrics.iou(a, b) if (a | b).any() else 1.0)
+            clusters.append(number)
+    ious = np.array(ious)
+    interval = metrics.clustered_interval(ious, np.array(clusters))
+    return {"iou": [float(ious.mean()), *interval], "pairs": len(ious)}
+
+
+def test_photos(pack, limit):
+    nouns = nouns_looked_for(pack)
+    for photo in islice(pack.split("test"), limit):
+        if photo.regions:
+            yield photo_scene(photo, nouns)
+
+
+def tabletops(described, count):
+    with Synthesis(described, SEED + 2) as synthesis:
+        for index in range(count):
+            yield synthesis.scene(index)[0]
 
 
 def markdown(reports):
@@ -116,9 +170,12 @@ def main() -> None:
         reports[name] = evaluate_masks(samples, masker, model=arguments.model, data=name)
         print_report(reports[name])
         print()
-    swapped, pairs_asked = colour_swap(
-        masker, spec("tabletop", root, {**seen, "twins": 0.8}), arguments.scenes
-    )
+    listens = swaps(masker, spec("tabletop", root, {**seen, "twins": 0.8}), arguments.scenes)
+    agree = {
+        name: paraphrases(masker, test_photos(read_pack(root / name), arguments.photos or SAME))
+        for name in ("voc", "coco", "clothing")
+    }
+    agree["tabletop"] = paraphrases(masker, tabletops(spec("tabletop", root, seen), arguments.scenes))
     print(markdown(reports))
     print(
         "\n| data | AUROC of the found score | absent recognised at 5 % false alarms |\n| --- | --- | --- |"
@@ -126,12 +183,16 @@ def main() -> None:
     for name, report in reports.items():
         found = report.detection[arguments.model]
         print(f"| {name} | {found['auroc']:.3f} | {found['absent_at_5']:.2f} |")
-    share, low, high = swapped
-    print(f"\ncolour swap, both points right: {share:.3f} [{low:.2f}, {high:.2f}], n {pairs_asked}")
+    for by, told in listens.items():
+        share, low, high = told["both_right"]
+        print(f"{by} swap, both points right: {share:.3f} [{low:.2f}, {high:.2f}], n {told['pairs']}")
+    for name, told in agree.items():
+        mean, low, high = told["iou"]
+        print(f"paraphrases, {name}: IoU {mean:.3f} [{low:.2f}, {high:.2f}], n {told['pairs']}")
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         content = {name: asdict(report) for name, report in reports.items()}
-        content["colour swap"] = {"both_right": swapped, "pairs": pairs_asked}
+        content |= {"swaps": listens, "paraphrases": agree}
         content = json.loads(
             json.dumps(content), parse_float=lambda x: round(float(x), 4), parse_constant=lambda _: None
         )

@@ -19,7 +19,7 @@ __all__ = ["PICTURES", "Shown", "draw_sheet", "mask_pictures"]
 _ASSETS = Path(__file__).resolve().parent / "assets"
 
 PICTURES: tuple[tuple[Path, str], ...] = (
-    (_ASSETS / "coffee.jpg", "pick up the cup of coffee"),
+    (_ASSETS / "coffee.jpg", "what is in the cup?"),
     (_ASSETS / "astronaut.jpg", "who is the person in the picture?"),
     (_ASSETS / "chelsea.jpg", "what colour is the cat?"),
 )
