@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from dwsl_data import Labels, Photos, auc, iou, read_photos
+from dwsl_data import Labels, LookUp, Photos, auc, iou, read_photos
 from ivm.data.packs import data_folder
 from ivm.models.compact import CompactConfig, CompactModel, build_tokenizer, minilm_text_encoder
 from ivm.models.compact_discriminator import CompactDiscriminator, CompactDiscriminatorConfig
@@ -42,17 +42,6 @@ PAIRS = 16  # a batch: four annotations each
 RATE = 2e-4
 MOST = 2  # pairs of a held-out photo
 APART = 0.3  # two things of a photo are two if their masks have an IoU below this
-
-
-class LookUp(torch.nn.Module):
-    """The frozen text encoder's answers, made once for every text: ids hold the text's number."""
-
-    def __init__(self, table_UTD: torch.Tensor) -> None:
-        super().__init__()
-        self.table = table_UTD
-
-    def forward(self, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
-        return self.table[ids_BT[:, 0]]
 
 
 @torch.inference_mode()

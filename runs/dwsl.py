@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from dwsl_data import MACHINE, Labels, Photos, auc, iou, read_photos
+from dwsl_data import MACHINE, Labels, LookUp, Photos, auc, iou, read_photos
 from ivm.data.packs import data_folder
 from ivm.metrics import clustered_interval
 from ivm.models.compact import CompactConfig, CompactModel
@@ -87,17 +87,6 @@ def batch(photos: Photos, images: list, targets: list, texts: list[int], human: 
         found=stacked.flatten(1).amax(1) > 0,
         human=torch.tensor(human),
     )
-
-
-class LookUp(torch.nn.Module):
-    """The frozen text encoder's answers, made once for every text: ids hold the text's number."""
-
-    def __init__(self, table_UTD: torch.Tensor) -> None:
-        super().__init__()
-        self.table = table_UTD
-
-    def forward(self, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
-        return self.table[ids_BT[:, 0]]
 
 
 SIZES = {

@@ -152,6 +152,17 @@ class Photos:
                 )
 
 
+class LookUp(torch.nn.Module):
+    """The frozen text encoder's answers, made once for every text: ids hold the text's number."""
+
+    def __init__(self, table_UTD: torch.Tensor) -> None:
+        super().__init__()
+        self.table = table_UTD
+
+    def forward(self, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+        return self.table[ids_BT[:, 0]]
+
+
 def read_photos(root: Path, size: int) -> Photos:
     """The packs voc, coco and clothing, one question a name and photo; told by its colour now and then."""
     images, annotations, truth, texts, train, held = [], [], [], [], [], []
