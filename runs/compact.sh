@@ -29,5 +29,7 @@ if [ "${reached:-0}" -lt "$flat" ]; then
   "$python" runs/train_compact.py "$out" --size 128 --steps "$flat" --decay 1 "${common[@]}"
 fi
 "$python" runs/train_compact.py "$out" --size 160 --steps "$total" --decay "$last" "${common[@]}"
-"$python" runs/export_compact.py "$out/average-$total.safetensors" --image-size "${IMAGE_SIZE:-192}"
+"$python" runs/train_found.py "$out/average-$total.safetensors" "$out/final.safetensors" --photos 900 --scenes 1000
+"$python" runs/export_compact.py "$out/final.safetensors" --image-size "${IMAGE_SIZE:-192}"
 "$python" runs/evaluate_compact.py --scenes 200 --out docs/reports/compact.json
+"$python" runs/compact_checks.py
