@@ -71,7 +71,7 @@ class InMemory(Feed):
         return itertools.cycle(made)
 
 
-def config(folder, store, size, batch, steps, workers=2, precision="bf16", sizes=None, report=5):
+def config(folder, store, size, batch, steps, workers=2, precision="auto", sizes=None, report=5):
     optimise = Optimise(steps=steps, batch_size=batch, warmup=min(10, steps), precision=precision)
     return TrainConfig(
         folder=str(folder), track=(), save_every=10**9, report_every=report,
@@ -118,9 +118,7 @@ def data_part(folder, store, arguments):
             found += rates(asked, in_memory)
     model, path = statistics.median(memory), statistics.median(real)
     alone = loader_rate(asked, 40)
-    print(
-        f"size {arguments.size}, batch {arguments.batch}, bf16, {torch.get_num_threads()} threads, 2 workers"
-    )
+    print(f"size {arguments.size}, batch {arguments.batch}, {torch.get_num_threads()} threads, 2 workers")
     print(f"model, tensors in memory   {model:8.1f} samples/s")
     print(f"recipe, store of photos    {path:8.1f} samples/s   {path / model:.0%} (to be at least 90 %)")
     print(f"loader alone               {alone:8.1f} samples/s")
