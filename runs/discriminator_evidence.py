@@ -1,6 +1,6 @@
 """Does the compact discriminator judge the mask, or the style of whoever drew it?
 
-    IVM_DATA=folder-of-packs python runs/discriminator_evidence.py OUT [--steps 300] [--size 128]
+    IVM_DATA=folder-of-packs python runs/discriminator_evidence.py OUT [--steps 240] [--size 128]
 
 Two things a and b of one photo, two instructions, two masks: a's mask answers "the a" and is wrong for
 "the b", and the other way round. So each mask and each instruction is right as often as it is wrong, and a
@@ -238,7 +238,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=240)
     parser.add_argument("--size", type=int, default=128, help="side of the pictures, a multiple of 16")
     options = parser.parse_args()
     root = data_folder()
