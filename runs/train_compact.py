@@ -27,7 +27,7 @@ from ivm.data.photo_scenes import photo_scene
 from ivm.data.synthesis_spec import SynthesisSpec
 from ivm.models.compact import CompactConfig, CompactModel, build_tokenizer, minilm_text_encoder
 from ivm.training.loop import LoopConfig, train
-from ivm.training.photos import PhotoQuestions
+from ivm.training.photos import CONTRAST, PhotoQuestions
 from ivm.training.precision import uses_bf16
 from ivm.training.scenes import Mixture, SceneQuestions
 
@@ -104,6 +104,7 @@ def scenes(source, root, arguments):
         photos=(str(root / "voc"), str(root / "coco")),
         cutouts=(str(root / "cutouts"), str(root / "grocery")),
         split="train",
+        contrast=CONTRAST,
         tabletop={"exclude_pairs": UNSEEN_PAIRS},
     )
     return SceneQuestions(spec, seed=arguments.seed)

@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ivm.data.grammar import instructions_for
+from ivm.data.kinds import SOUNDS_LIKE
 from ivm.data.materials import nouns_looked_for, read_materials
 from ivm.data.packs import data_folder, read_pack
 from ivm.data.photo_scenes import photo_scene
@@ -32,16 +33,6 @@ from ivm.metrics import auroc
 from ivm.models.compact import CompactConfig, CompactModel, build_tokenizer, minilm_text_encoder
 from train_compact import UNSEEN_PAIRS
 
-TWINS = {
-    "absent": ("category", "where"),
-    "absent colour": ("colour",),
-    "absent quality": ("material", "pattern"),
-    "absent relation": ("beside", "near", "nearest"),
-    "absent ordinal": ("ordinal",),
-    "absent command": ("pick",),
-    "absent exists": ("exists",),
-    "absent count": ("count",),
-}
 PACKS = ("voc", "coco", "clothing")
 SIZE, EPOCHS, RATE = 192, 40, 3e-4
 
@@ -74,8 +65,8 @@ def scenes(root: Path, split: str, photos: int, made: int, seed: int):
 def questions(scene, others, rng, count=3):
     """[(twin, present, text)]: up to `count` pairs of kinds, both asked where the scene allows both."""
     asked = []
-    for twin in rng.permutation(list(TWINS)):
-        pair = [instructions_for(scene, rng, k, others=others) for k in (TWINS[twin], (twin,))]
+    for twin in rng.permutation(list(SOUNDS_LIKE)):
+        pair = [instructions_for(scene, rng, k, others=others) for k in (SOUNDS_LIKE[twin], (twin,))]
         if all(pair):
             asked += [(str(twin), bool(one[0].targets), one[0].text) for one in pair]
             count -= 1
@@ -128,7 +119,7 @@ def figures(logits, present, twins, sources) -> str:
     for source in np.unique(sources):
         mine = sources == source
         lines.append(f"{source}: AUROC {auroc(logits[mine], present[mine]):.3f}")
-    for twin in TWINS:
+    for twin in SOUNDS_LIKE:
         mine = twins == twin
         if mine.any():
             said = logits[mine] > 0

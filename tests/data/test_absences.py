@@ -34,14 +34,35 @@ def test_nothing_is_a_target(box_scene, name):
     assert all(draft.targets == () for _, draft in found)
 
 
-@pytest.mark.parametrize("name", ["absent_category", "absent_command", "absent_exists", "absent_count"])
-def test_no_thing_bears_the_noun(box_scene, name):
-    means = {"mug": {"mug"}, "cup": {"mug"}, "ball": {"ball"}, "fruit": {"apple", "pear"}}
+NOUNS = {"mug": {"mug"}, "cup": {"mug"}, "ball": {"ball"}, "fruit": {"apple", "pear"}}
+COLOURED = re.compile(r"\b(red|green|blue|yellow|orange|purple|pink|brown|black|white|grey|beige) (\w+)")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in MAKERS if name.split("_")[1] not in ("colour", "quality", "relation", "ordinal")],
+)
+def test_no_thing_bears_the_noun_or_none_in_that_colour(box_scene, name):
+    plain = 0
     for scene, draft in drafts(box_scene, getattr(absences, name)):
+        coloured = COLOURED.search(draft.text)
+        if coloured:
+            named = coloured[2].rstrip("s") if coloured[2] not in NOUNS else coloured[2]
+            same = [t for t in scene.things if t.name in NOUNS.get(named, {named})]
+            assert coloured[1] not in {thing.colour for thing in same}
+            continue
         asked = next(
             noun for noun in ("giraffe", "jeans", "fruit", "fork", "ball", "mug", "cup") if noun in draft.text
         )
-        assert not means.get(asked, set()) & {thing.name for thing in scene.things}
+        assert not NOUNS.get(asked, set()) & {thing.name for thing in scene.things}
+        plain += 1
+    assert plain > 10
+
+
+def test_a_colour_of_an_absent_thing_is_not_asked_for_by_colour(box_scene):
+    """ "what colour is the green cup?" tells what it asks."""
+    for _, draft in drafts(box_scene, absences.absent_question, number=300):
+        assert not ("colour" in draft.text and COLOURED.search(draft.text)), draft.text
 
 
 def test_a_colour_that_none_has(box_scene):

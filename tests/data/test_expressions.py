@@ -62,6 +62,11 @@ class Checker:
         assert len(mine) == 1, text
         return mine[0]
 
+    def of_two(self, noun, side):
+        """The left one of two; of more, "the ball on the left" is not the outermost."""
+        mine = sorted(self.called(noun), key=lambda i: self.centre(i)[0])
+        return [mine[0 if side == "left" else 1]] if len(mine) == 2 else None
+
     def stands(self, i, word, o):
         (x, y), (a, b) = self.centre(i), self.centre(o)
         if word in ("left of", "to the left of"):
@@ -115,6 +120,10 @@ class Checker:
                 lambda m: [
                     (min if m[2] == "left" else max)(self.called(m[1]), key=lambda i: self.centre(i)[0])
                 ],
+            ),
+            (
+                rf"(left|right) {NOUN}|{NOUN} on the (left|right)",
+                lambda m: self.of_two(m[2] or m[3], m[1] or m[4]),
             ),
             (
                 rf"(?:topmost|highest) {NOUN}(?: in the picture)?",
@@ -191,7 +200,8 @@ class Checker:
         for form, means in forms:
             found = re.fullmatch(form, t)
             if found:
-                return set(means(found))
+                meant = means(found)
+                return None if meant is None else set(meant)
         return None
 
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import itertools
 import re
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ivm.data.grammar import instructions_for, name_instructions
-from ivm.data.kinds import GROUPS, KINDS
+from ivm.data.kinds import GROUPS, KINDS, SOUNDS_LIKE
 from ivm.data.scene import Scene
 from ivm.errors import OptionError
 
@@ -91,6 +94,46 @@ def test_shares_of_groups_are_kept_roughly(box_scene):
     total = sum(counts.values())
     for group, share in GROUPS.items():
         assert 0.35 * share < counts[group] / total < 2.2 * share, group
+
+
+def test_a_contrast_is_of_the_same_kind_and_names_and_means_others(box_scene):
+    def pairs(contrast):
+        found = []
+        for seed in range(60):
+            mine = make(
+                box_scene(seed, "side"), seed, kinds=("colour", "side", "pick"), count=4, contrast=contrast
+            )
+            assert len(mine) <= 4
+            found += [
+                (a, b)
+                for a, b in itertools.pairwise(mine)
+                if a.kind == b.kind and a.target_names == b.target_names and a.targets != b.targets
+            ]
+        return found
+
+    without, often = pairs(0.0), pairs(1.0)
+    assert len(often) > 2 * len(without) > 0
+    assert any("left" in a.text and "right" in b.text for a, b in often)
+
+
+def test_no_sound_tells_that_a_target_is_absent(box_scene):
+    """Of the instructions that sound like a kind, some ask in vain and most do not."""
+    assert set(SOUNDS_LIKE) == {name for name, kind in KINDS.items() if kind.group == "absent"}
+    counts = Counter()
+    for seed in range(500):
+        counts.update(item.kind for item in make(box_scene(seed, "side"), seed, count=4))
+    shares = {
+        vain: counts[vain] / (counts[vain] + sum(counts[kind] for kind in like))
+        for vain, like in SOUNDS_LIKE.items()
+    }
+    assert all(0.05 < share < 0.4 for share in shares.values()), shares
+
+
+def test_weights_decide_which_kind_of_a_group_comes(box_scene, monkeypatch):
+    scene = box_scene(3, "side")
+    monkeypatch.setitem(KINDS, "every", replace(KINDS["every"], weight=1e6))
+    kinds = [make(scene, seed, kinds=("category", "every"))[0].kind for seed in range(30)]
+    assert set(kinds) == {"every"}
 
 
 def test_an_empty_scene_has_nothing_to_ask_but_what_is_absent():

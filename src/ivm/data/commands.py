@@ -13,11 +13,18 @@ from ivm.data.words import is_mass
 __all__ = [
     "HAND",
     "PICK",
+    "PUSH",
+    "PUT_BY",
+    "PUT_IN",
+    "PUT_ON",
+    "STACK",
+    "SWAP",
     "act",
     "clear",
     "collect",
     "pair",
     "pour",
+    "push_text",
     "push_to_side",
     "something",
     "two_steps",
@@ -47,6 +54,55 @@ HAND = (
     "hand over {x}",
     "fetch {x}",
     "bring {x} to me",
+)
+PUT_ON = (
+    "put {x} on {y}",
+    "place {x} on {y}",
+    "set {x} down on {y}",
+    "lay {x} on {y}",
+    "pick up {x} and put {it} on {y}",
+    "move {x} onto {y}",
+    "take {x} and place {it} on top of {y}",
+)
+PUT_IN = (
+    "put {x} in {y}",
+    "place {x} in {y}",
+    "drop {x} into {y}",
+    "pick up {x} and put {it} into {y}",
+    "move {x} into {y}",
+    "put {x} inside {y}",
+    "store {x} in {y}",
+)
+PUT_BY = (
+    "put {x} next to {y}",
+    "place {x} to the left of {y}",
+    "place {x} to the right of {y}",
+    "move {x} beside {y}",
+    "put {x} behind {y}",
+    "put {x} in front of {y}",
+    "bring {x} close to {y}",
+)
+PUSH = (
+    "push {x} towards {y}",
+    "slide {x} to {y}",
+    "move {x} towards {y}",
+    "push {x} against {y}",
+    "nudge {x} away from {y}",
+    "shift {x} closer to {y}",
+    "knock {y} over with {x}",
+)
+STACK = (
+    "stack {x} on {y}",
+    "put {x} on top of {y}",
+    "stack {x} on top of {y}",
+    "build a tower with {x} on {y}",
+    "place {x} onto {y}",
+)
+SWAP = (
+    "swap {x} and {y}",
+    "exchange {x} with {y}",
+    "switch the places of {x} and {y}",
+    "let {x} and {y} change places",
 )
 
 
@@ -135,8 +191,11 @@ def pour(ask: Asking) -> Draft | None:
 
 def push_to_side(ask: Asking) -> Draft | None:
     phrase = single(ask, ("category", "colour", "size", "side", "pattern", "material"), graspable=True)
-    if not phrase:
-        return None
+    return Draft(push_text(ask, phrase), "command", phrase.targets) if phrase else None
+
+
+def push_text(ask: Asking, phrase: Phrase) -> str:
+    """ "push the can to the left"."""
     way = ask.one(
         (
             "to the left",
@@ -149,7 +208,7 @@ def push_to_side(ask: Asking) -> Draft | None:
         )
     )
     verb = ask.one(("push", "move", "slide", "shift", "nudge"))
-    return Draft(f"{verb} {phrase.text} {way}", "command", phrase.targets)
+    return f"{verb} {phrase.text} {way}"
 
 
 def collect(ask: Asking) -> Draft | None:

@@ -15,6 +15,7 @@ from ivm.data.reading import GENERIC, Reading
 from ivm.data.words import is_mass, is_plural, plural
 
 __all__ = [
+    "POSITIONS",
     "STYLES",
     "Claim",
     "Phrase",
@@ -47,6 +48,14 @@ _DIRECTIONS: dict[str, tuple[int, int, tuple[str, ...]]] = {
     "top": (1, -1, ("topmost {n}", "{n} at the very top", "highest {n} in the picture")),
     "bottom": (1, 1, ("lowest {n} in the picture", "{n} at the very bottom", "bottommost {n}")),
 }
+_OF_TWO = {"left": ("left {n}", "{n} on the left"), "right": ("right {n}", "{n} on the right")}
+_BIGGEST, _SMALLEST = ("biggest", "largest"), ("smallest", "tiniest")
+POSITIONS = (
+    *(way for _, _, ways in _DIRECTIONS.values() for way in ways),
+    *(way for ways in _OF_TWO.values() for way in ways),
+    *(f"{word} {{n}}" for word in _BIGGEST + _SMALLEST),
+)
+"""All that "the ... cup" may be among its like; {n} is the noun."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +185,7 @@ def _superlative(r: Reading, rng: np.random.Generator, i: int) -> Claim | None:
     if not noun:
         return None
     among = r.noun(noun)
-    for sign, words in ((1, ("biggest", "largest")), (-1, ("smallest", "tiniest"))):
+    for sign, words in ((1, _BIGGEST), (-1, _SMALLEST)):
         truth = r.biggest(among, sign)
         if truth[i] == 1:
             return Claim(f"{words[int(rng.integers(2))]} {noun}", noun, truth)
@@ -192,6 +201,8 @@ def _side(r: Reading, rng: np.random.Generator, i: int) -> Claim | None:
         axis, sign, ways = _DIRECTIONS[sides[int(k)]]
         truth = r.extreme(r.noun(noun), sign * r.centres[:, axis], _STEP)
         if truth[i] == 1:
+            if r.noun(noun).sum() == 2:
+                ways += _OF_TWO.get(sides[int(k)], ())
             return Claim(ways[int(rng.integers(len(ways)))].format(n=noun), noun, truth)
     return None
 

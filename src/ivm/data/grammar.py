@@ -22,6 +22,8 @@ from ivm.errors import OptionError
 
 __all__ = ["Instruction", "instructions_for", "name_instructions"]
 
+_TRIES = 8  # to make a contrast: as many drafts of the kind
+
 
 @dataclass(frozen=True, eq=False)
 class Instruction:
@@ -51,11 +53,12 @@ def instructions_for(
     others: Sequence[str] = (),
     polite: float = 0.25,
     noise: float = 0.05,
+    contrast: float = 0.0,
 ) -> list[Instruction]:
     """Up to `count` different instructions, each unambiguous on the scene.
 
     Groups of kinds come in the shares of GROUPS as far as the scene allows them; within a group, the kinds
-    that it allows are equally likely.
+    that it allows in the shares of their weights.
 
     Args:
         scene: with at least one thing, or nothing can be asked.
@@ -65,6 +68,9 @@ def instructions_for(
         others: nouns to ask for in vain, where absent from the scene. Empty: the scene's vocabulary.
         polite: share of commands that get a polite frame.
         noise: share of instructions that get typing errors.
+        contrast: how often an instruction is followed by its contrast, where there is one: of the same kind,
+            about things of the same names, but not the same things ("the left cup", "the right cup"). Who
+            answers both must have listened.
 
     Returns:
         Instructions in the order made; fewer than `count` where the scene does not allow more.
@@ -84,18 +90,44 @@ def instructions_for(
     shares = np.array([GROUPS[group] for group in groups])
     made: list[Instruction] = []
     said: set[str] = set()
+
+    def add(kind: str, draft: Draft) -> None:
+        said.add(draft.text)
+        made.append(_finish(scene, draft, kind, rng, polite, noise))
+
     for _ in range(4 * count):
         if len(made) == count:
             break
         group = groups[int(rng.choice(len(groups), p=shares / shares.sum()))]
-        names = by_group[group]
-        for k in rng.permutation(len(names)):
-            draft = KINDS[names[int(k)]].make(ask)
+        for kind in _shuffled(by_group[group], rng):
+            draft = KINDS[kind].make(ask)
             if draft and draft.text not in said:
-                said.add(draft.text)
-                made.append(_finish(scene, draft, names[int(k)], rng, polite, noise))
+                add(kind, draft)
+                if len(made) < count and contrast and rng.random() < contrast:
+                    other = _contrast(ask, kind, draft)
+                    if other and other.text not in said:
+                        add(kind, other)
                 break
     return made
+
+
+def _shuffled(kinds: Sequence[str], rng: np.random.Generator) -> list[str]:
+    """In random order, the first drawn in the shares of the weights, and so on with what is left."""
+    keys = rng.exponential(size=len(kinds)) / [KINDS[kind].weight for kind in kinds]
+    return [kinds[int(k)] for k in np.argsort(keys)]
+
+
+def _contrast(ask: Asking, kind: str, draft: Draft) -> Draft | None:
+    """Another draft of the kind whose things bear the same names, but are not the same."""
+
+    def names(one: Draft) -> list[str]:
+        return sorted(ask.r.things[i].name for i in one.targets)
+
+    for _ in range(_TRIES):
+        other = KINDS[kind].make(ask) if draft.targets else None
+        if other and set(other.targets) != set(draft.targets) and names(other) == names(draft):
+            return other
+    return None
 
 
 def name_instructions(

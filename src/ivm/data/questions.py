@@ -11,6 +11,10 @@ from ivm.data.expressions import Phrase, landmark_phrase, pick_noun, plural_phra
 from ivm.data.words import article, is_mass, is_plural
 
 __all__ = [
+    "COLOURED",
+    "COUNTED",
+    "WHERE",
+    "about",
     "ask_about",
     "compare",
     "compare_count",
@@ -21,6 +25,26 @@ __all__ = [
     "exists_text",
     "what_is",
 ]
+
+COLOURED = (
+    "what colour {be} {x}?",
+    "which colour {do} {x} have?",
+    "tell me the colour of {x}",
+    "name the colour of {x}",
+)
+WHERE = (
+    "where {be} {x}?",
+    "where in the picture {be} {x}?",
+    "where can I find {x}?",
+    "in which part of the picture {be} {x}?",
+)
+COUNTED = (
+    "how many {x} are there?",
+    "how many {x} can you see?",
+    "count the {x}",
+    "what is the number of {x}?",
+    "how many {x} do you see in the picture?",
+)
 
 
 def ask_about(
@@ -34,17 +58,21 @@ def ask_about(
         phrase = single(ask, styles)
         if not phrase or (needs and not getattr(ask.r.things[phrase.targets[0]], needs)):
             return None
-        text = ask.one(questions).format(
-            x=phrase.text,
-            be="are" if phrase.is_plural else "is",
-            do="do" if phrase.is_plural else "does",
-            have="have" if phrase.is_plural else "has",
-        )
-        return Draft(
-            text, "question" if text.endswith("?") else "command", (*phrase.targets, *phrase.landmarks)
-        )
+        return about(ask, questions, phrase)
 
     return make
+
+
+def about(ask: Asking, questions: Sequence[str], phrase: Phrase) -> Draft:
+    """One of the questions, about what the phrase means."""
+    text = ask.one(questions).format(
+        x=phrase.text,
+        be="are" if phrase.is_plural else "is",
+        do="do" if phrase.is_plural else "does",
+        have="have" if phrase.is_plural else "has",
+    )
+    mood = "question" if text.endswith("?") else "command"
+    return Draft(text, mood, (*phrase.targets, *phrase.landmarks))
 
 
 def count(coloured: bool) -> Maker:
@@ -58,14 +86,7 @@ def count(coloured: bool) -> Maker:
             targets = r.settle(truth, allow_class=False)
             if targets:
                 many = f"{colour} {plural_phrase(noun)}" if coloured else plural_phrase(noun)
-                questions = (
-                    "how many {x} are there?",
-                    "how many {x} can you see?",
-                    "count the {x}",
-                    "what is the number of {x}?",
-                    "how many {x} do you see in the picture?",
-                )
-                text = ask.one(questions).format(x=many)
+                text = ask.one(COUNTED).format(x=many)
                 return Draft(text, "question" if text.endswith("?") else "command", targets)
         return None
 

@@ -103,6 +103,7 @@ class Synthesis:
                 others=others,
                 polite=self.spec.polite,
                 noise=self.spec.noise,
+                contrast=self.spec.contrast,
             )
             if found:
                 return scene, source, found

@@ -33,6 +33,7 @@ class SynthesisSpec:
         instructions: samples of each scene, 1 to 64.
         polite: share of commands that get a polite frame, in [0, 1].
         noise: share of instructions that get typing errors, in [0, 1].
+        contrast: how often an instruction is followed by its contrast (`ivm.data.grammar`), in [0, 1].
         photos: folders of masked photos (`ivm.data.packs`); grounds of collages, and photo scenes.
         cutouts: folders of cut-outs (`ivm.data.cutouts`).
         split: which photos and cut-outs: "train", "val", "test", or "" for all.
@@ -48,6 +49,7 @@ class SynthesisSpec:
     instructions: int = 4
     polite: float = 0.25
     noise: float = 0.05
+    contrast: float = 0.0
     photos: tuple[str, ...] = ()
     cutouts: tuple[str, ...] = ()
     split: str = "train"
@@ -98,7 +100,7 @@ def _errors(spec: SynthesisSpec) -> list[str]:
         value = getattr(spec, name)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             errors.append(f"{name} must be a whole number from {low} to {high}, but is {value!r}")
-    for name in ("polite", "noise"):
+    for name in ("polite", "noise", "contrast"):
         value = getattr(spec, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             errors.append(f"{name} must be a number in [0, 1], but is {value!r}")

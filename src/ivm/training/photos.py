@@ -19,13 +19,15 @@ from ivm.data.photo_scenes import labelled_scene
 from ivm.data.scene import Scene
 from ivm.errors import OptionError
 
-__all__ = ["PhotoQuestions", "Picture"]
+__all__ = ["CONTRAST", "PhotoQuestions", "Picture"]
 
 _NAMES = tuple(kind for kind, row in KINDS.items() if row.group == "name")
 _ABSENT = tuple(kind for kind, row in KINDS.items() if row.group == "absent")
-_CONTRASTS = tuple(kind for kind, row in KINDS.items() if row.group not in ("name", "absent"))
+_OTHERS = tuple(kind for kind, row in KINDS.items() if row.group not in ("name", "absent"))
 _SHARES = (0.45, 0.18, 0.37)
 """Of names, of absent targets, and of all else: photos are what teaches names."""
+CONTRAST = 0.8
+"""How often a training instruction is followed by its contrast (`ivm.data.grammar.instructions_for`)."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,11 @@ class PhotoQuestions:
         if not scene.things:
             wanted = np.array([0, self.questions, 0])
         asked: list[Instruction] = []
-        for kinds, count in zip((_CONTRASTS, _ABSENT, _NAMES), wanted[[2, 1, 0]], strict=True):
+        for kinds, count in zip((_OTHERS, _ABSENT, _NAMES), wanted[[2, 1, 0]], strict=True):
             if kinds is _NAMES and scene.things:  # names fill up what other kinds left open
                 count = self.questions - len(asked)
             if count:
-                asked += instructions_for(scene, rng, kinds, int(count))
+                asked += instructions_for(scene, rng, kinds, int(count), contrast=CONTRAST)
         if not asked:  # what is left is too small or too doubtful to be asked for
             asked = instructions_for(scene, rng, ("absent",), self.questions)
         return [asked[k % len(asked)] for k in range(self.questions)]
