@@ -31,6 +31,7 @@ from ivm.models.compact import CompactConfig, CompactModel
 from ivm.models.compact_discriminator import CompactDiscriminator, CompactDiscriminatorConfig
 from ivm.training.dwsl import discriminator_scores, discriminator_step, generator_step
 from ivm.training.loop import Batch, LoopConfig, learning_rate
+from ivm.training.precision import flush_denormals
 
 METHODS = {  # name -> (weights, loss of the discriminator, whether it is taught things)
     "human only": ("human", None, False),
@@ -275,6 +276,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one process may do each")
     options = parser.parse_args()
     cv2.setNumThreads(1)
+    flush_denormals()
     if options.command == "run":
         run(options.out, options.size, options.pictures, plan(options.seeds))
     else:

@@ -28,7 +28,7 @@ from ivm.data.synthesis_spec import SynthesisSpec
 from ivm.models.compact import CompactConfig, CompactModel, build_tokenizer, minilm_text_encoder
 from ivm.training.loop import LoopConfig, train
 from ivm.training.photos import CONTRAST, PhotoQuestions
-from ivm.training.precision import uses_bf16
+from ivm.training.precision import flush_denormals, uses_bf16
 from ivm.training.scenes import Mixture, SceneQuestions
 
 SHARES = {"voc": 0.34, "coco": 0.36, "clothing": 0.30}
@@ -137,6 +137,7 @@ def main() -> None:
         sys.exit(
             "set IVM_DATA to the folder that holds the packs voc/, coco/, clothing/, cutouts/ and grocery/"
         )
+    flush_denormals()
     torch.set_num_threads(arguments.threads)
     cv2.setNumThreads(1)
     config = replace(defaults, **{k: v for k, v in vars(arguments).items() if hasattr(defaults, k)})

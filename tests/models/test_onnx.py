@@ -90,3 +90,26 @@ def test_wrong_folders_say_what_is_wrong(exported, tmp_path):
     runtime = CompactRuntime(exported, device="cpu", threads=1)
     with pytest.raises(OptionError, match="as many features"):
         runtime.decode([], ["dog"])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_caller_computes_with_small_numbers_as_before(exported):
+    """Denormals are 0 inside, for speed, and nowhere else."""
+    small = np.full(8, 1e-40, np.float32)
+    runtime = CompactRuntime(exported, device="cpu", threads=1)
+    runtime.decode(runtime.encode_images([np.zeros((64, 64, 3), np.uint8)]), ["dog"])
+    assert (small * np.float32(1) == small).all()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_it_runs_where_the_c_library_cannot_keep_the_state(exported, monkeypatch):
+    from ivm.models import onnx
+
+    image = [np.zeros((64, 64, 3), np.uint8)]
+    usual = CompactRuntime(exported, device="cpu", threads=1)
+    monkeypatch.setattr(onnx, "_fenv", lambda: None)
+    other = CompactRuntime(exported, device="cpu", threads=1)
+    small = np.full(8, 1e-40, np.float32)
+    a, b = (runtime.decode(runtime.encode_images(image), ["dog"])[0] for runtime in (usual, other))
+    np.testing.assert_allclose(a, b, atol=1e-5)
+    assert (small * np.float32(1) == small).all()

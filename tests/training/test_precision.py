@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ivm.errors import OptionError
-from ivm.training.precision import uses_bf16
+from ivm.training.precision import flush_denormals, uses_bf16
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
@@ -36,3 +36,13 @@ def test_auto_asks_the_gpu(monkeypatch):
 def test_another_word_is_refused():
     with pytest.raises(OptionError, match="auto, bf16 or fp32, but got 'fp8'"):
         uses_bf16("fp8", "cpu")
+
+
+def test_small_numbers_count_as_nothing_once_flushed():
+    small = torch.full((8,), 1e-40)
+    try:
+        assert (small * 1.0 == small).all()
+        flush_denormals()
+        assert (small * 1.0 == 0).all()
+    finally:
+        torch.set_flush_denormal(False)

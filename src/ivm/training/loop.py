@@ -26,7 +26,7 @@ from ivm.models.compact import CompactModel
 from ivm.training.feed import worker_context
 from ivm.training.losses import generator_loss_per_sample
 from ivm.training.photos import Picture
-from ivm.training.precision import uses_bf16
+from ivm.training.precision import flush_denormals, uses_bf16
 
 __all__ = ["Batch", "LoopConfig", "collate", "learning_rate", "train", "train_step"]
 
@@ -176,6 +176,7 @@ def train(
         CheckpointError: `init` or the checkpoint is of another architecture.
         TrainingError: the gradient is not finite, or `folder` holds a longer run.
     """
+    flush_denormals()
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     model.to(device).train()

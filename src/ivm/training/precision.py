@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ivm.errors import OptionError
 
-__all__ = ["PRECISIONS", "uses_bf16"]
+__all__ = ["PRECISIONS", "flush_denormals", "uses_bf16"]
 
 PRECISIONS = ("auto", "bf16", "fp32")
 _CPU_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
@@ -30,6 +30,19 @@ def uses_bf16(precision: str, device_type: str) -> bool:
     if device_type == "cpu":
         return any(_cpu_instructions().get(name) for name in _CPU_INSTRUCTIONS)
     return False
+
+
+def flush_denormals() -> None:
+    """Let this process compute with numbers below 1e-38 as with 0, from now on.
+
+    Training comes by them (far tails of GELU, gradients of what is long certain), they change nothing, and a
+    processor takes about a hundred times as long for each: on an Intel Xeon a step of the compact model took
+    2.4 times as long with them. Call it before torch computes anything: threads that torch has already
+    started go on as before.
+    """
+    import torch
+
+    torch.set_flush_denormal(True)
 
 
 def _cpu_instructions() -> dict[str, object]:

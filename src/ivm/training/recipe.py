@@ -33,7 +33,7 @@ from ivm.training.dwsl import sample_weights
 from ivm.training.feed import Failure, Viewer, open_feed
 from ivm.training.losses import discriminator_loss, generator_loss_per_sample
 from ivm.training.parts import Average, Frozen, choose_parameters, groups, learning_rate, plain_weights
-from ivm.training.precision import uses_bf16
+from ivm.training.precision import flush_denormals, uses_bf16
 from ivm.training.reports import Reporter
 from ivm.training.trainee import Trainee, TrainingBatch, View, build
 from ivm.training.validation import SCORE, Validation
@@ -100,6 +100,7 @@ def train(config: TrainConfig, say: Callable[[str], object] = print) -> Outcome:
             finite; the last checkpoint is whole.
         MissingExtraError: an optional part is not installed.
     """
+    flush_denormals()
     optimise, data = config.optimise, config.data
     run = RunFolder(config.folder)
     run.check(config)
