@@ -341,41 +341,91 @@ def test_figures_go_to_tensorboard(configure):
     assert files
 
 
-TWO = """
-import sys
+SCRIPT = """
+import json, pathlib, sys
+from accelerate import PartialState, state
+from accelerate.utils import DistributedType
 from ivm.training.config_file import read_config
 from ivm.training.recipe import train
-train(read_config(sys.argv[1], "generator", sys.argv[2:]), lambda line: None)
+
+if "fsdp" in sys.argv:  # torch shards on CPUs, too; accelerate offers it on GPUs and the like alone
+    sys.argv.remove("fsdp")
+    plain = state.AcceleratorState.__init__
+
+    def init(self, *args, **options):
+        plain(self, *args, **options)
+        self.fsdp_plugin = options.get("fsdp_plugin") or self.fsdp_plugin
+        self.distributed_type = DistributedType.FSDP
+
+    state.AcceleratorState.__init__ = init
+config = read_config(sys.argv[1], "generator", sys.argv[2:])
+train(config, lambda line: None)
+mine = PartialState().process_index
+pathlib.Path(config.folder, f"process-{mine}").touch()
 """
+SHARDED = {
+    "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_TRANSFORMER_CLS_TO_WRAP": "Block", "FSDP_RESHARD_AFTER_FORWARD": "true",
+    "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT", "FSDP_OFFLOAD_PARAMS": "false",
+}  # fmt: skip
 
 
-@pytest.mark.slow
-def test_two_processes_give_the_loss_curve_of_one(stores, tmp_path):
-    """gloo on the CPU; the configuration is the same, for a batch is that of all processes together."""
+@pytest.fixture
+def on_processes(stores, tmp_path):
+    """Train on so many processes of this machine (gloo): (losses, losses of validation, weights)."""
     pytest.importorskip("transformers")
-    path = tmp_path / "two.toml"
+    path = tmp_path / "several.toml"
     path.write_text(
-        "report_every = 1\nsave_every = 6\ntrack = []\n[model]\nimage_size = 32\n[model.sizes]\n"
+        "report_every = 1\nsave_every = 3\ntrack = []\n[model]\nimage_size = 32\n[model.sizes]\n"
         "dim = 32\nheads = 4\nstem = [8, 16, 24]\nimage_blocks = 1\nfusion_blocks = 1\ntext_blocks = 1\n"
         f'text_layers = 1\nvocabulary = 400\n[data]\nstores = ["{stores["mixed"]}"]\n'
         f'validation = ["{stores["val"]}"]\nworkers = 0\n[optimise]\nsteps = 6\nbatch_size = 8\nwarmup = 2\n'
-        'precision = "fp32"\n[loss]\nweights = "equal"\n'
+        'precision = "fp32"\naverage = 0\n[loss]\nweights = "equal"\n'
     )
-    script = tmp_path / "two.py"
-    script.write_text(TWO)
-    for count in (1, 2):
-        launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
-        launch += ["--num_processes", str(count), "--mixed_precision", "no", "--dynamo_backend", "no"]
+    script = tmp_path / "several.py"
+    script.write_text(SCRIPT)
+
+    def run(count, *words, **environment):
+        folder = tmp_path / f"{count}-{'-'.join(words)}"
+        launch = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node",
+            str(count),
+        ]
         subprocess.run(
-            [*launch, str(script), str(path), f"folder={tmp_path / str(count)}"],
-            check=True, timeout=280, env={**os.environ, "OMP_NUM_THREADS": "1"},
+            [*launch, str(script), *words, str(path), f"folder={folder}"], check=True, timeout=280,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"} | environment,
         )  # fmt: skip
-    curves = []
-    for count in (1, 2):
-        lines = [json.loads(line) for line in (tmp_path / str(count) / "log.jsonl").read_text().splitlines()]
-        curves.append([(line["step"], line["loss"]) for line in lines if "loss" in line])
-        curves.append([line["validation_loss"] for line in lines if "validation_loss" in line])
-    one, one_validation, two, two_validation = curves
-    assert [step for step, _ in two] == [step for step, _ in one] == [1, 2, 3, 4, 5, 6]
-    assert [loss for _, loss in two] == pytest.approx([loss for _, loss in one], rel=1e-4)
-    assert two_validation == pytest.approx(one_validation, rel=1e-3)
+        assert len(list(folder.glob("process-*"))) == count  # or they did not know of each other
+        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        losses = {line["step"]: line["loss"] for line in lines if "loss" in line}
+        assert list(losses) == [1, 2, 3, 4, 5, 6]
+        checks = [line["validation_loss"] for line in lines if "validation_loss" in line]
+        return list(losses.values()), checks, load_file(folder / "last.safetensors")
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "environment"), [((), {}), (("fsdp",), SHARDED)], ids=["ddp", "fsdp"])
+def test_two_processes_give_the_loss_curve_of_one(on_processes, words, environment):
+    """The configuration is the same, for a batch is that of all processes together."""
+    losses, checks, weights = on_processes(1)
+    losses_of_two, checks_of_two, weights_of_two = on_processes(2, *words, **environment)
+    assert losses_of_two == pytest.approx(losses, rel=1e-4)
+    assert checks_of_two == pytest.approx(checks, rel=1e-3)
+    assert set(weights_of_two) == set(weights)
+    for name, value in weights.items():
+        torch.testing.assert_close(weights_of_two[name], value, atol=2e-4, rtol=1e-3)
+
+
+def test_processes_that_do_not_know_of_each_other_are_refused(configure, monkeypatch):
+    """A wrong configuration of accelerate starts them so, and each would write over the other's run."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    config = configure("generator")
+    with pytest.raises(OptionError, match="2 processes were started, but accelerate did not join them"):
+        train(config, quiet)
+    assert not (Path(config.folder) / "state.json").exists()

@@ -7,7 +7,7 @@ pytest.importorskip("torch")
 
 from ivm.errors import MissingExtraError, TrainingError
 from ivm.training.config import Data, GeneratorLoss, Optimise, TrainConfig
-from ivm.training.reports import Reporter, check_trackers
+from ivm.training.reports import Reporter, check_trackers, wandb_options
 
 
 class Alone:
@@ -89,3 +89,10 @@ def test_a_log_that_cannot_be_written_is_told(config, tmp_path):
     with Reporter(replace(config, folder=str(tmp_path / "gone")), 0, print, Alone()) as reporter:
         with pytest.raises(TrainingError, match="cannot write"):
             reporter.record(1, {"loss": 1.0})
+
+
+def test_weights_and_biases_gets_one_run_a_folder(tmp_path):
+    first, again, other = (wandb_options(tmp_path / name) for name in ("one", "one", "two"))
+    assert first == again
+    assert first["id"] != other["id"]
+    assert (first["dir"], first["name"], first["resume"]) == (str(tmp_path / "one"), "one", "allow")

@@ -7,6 +7,7 @@ what a run computes does not depend on their number but for rounding.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +23,13 @@ from zipfile import is_zipfile
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, ProjectConfiguration, send_to_device, set_seed
+from accelerate.utils import (
+    DistributedType,
+    ProjectConfiguration,
+    parse_flag_from_env,
+    send_to_device,
+    set_seed,
+)
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -253,12 +260,21 @@ def _loss(
 def _accelerator(config: TrainConfig) -> Accelerator:
     optimise = config.optimise
     AcceleratorState._reset_state()  # an earlier run of this process may have had another precision
+    device = PartialState(
+        cpu=parse_flag_from_env("ACCELERATE_USE_CPU")
+    ).device  # decides for all who come later
     made = Accelerator(
-        mixed_precision="bf16" if uses_bf16(optimise.precision, PartialState().device.type) else "no",
+        mixed_precision="bf16" if uses_bf16(optimise.precision, device.type) else "no",
         gradient_accumulation_steps=optimise.accumulate,
         log_with=list(config.track) or None,
         project_config=ProjectConfiguration(project_dir=config.folder, logging_dir=config.folder),
     )
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started != made.num_processes:
+        raise OptionError(
+            f"{started} processes were started, but accelerate did not join them: each would train alone and "
+            "write over the others; on a CPU set ACCELERATE_USE_CPU=true, and see what  accelerate env  says"
+        )
     if optimise.average and _sharded(made):
         raise OptionError(
             f"optimise.average must be 0 under {made.distributed_type.value}, which keeps parts of the "

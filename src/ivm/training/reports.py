@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -14,13 +15,22 @@ from ivm.errors import TrainingError, require
 from ivm.training.checkpoints import write_text
 from ivm.training.config import TrainConfig
 
-__all__ = ["Reporter", "check_trackers"]
+__all__ = ["Reporter", "check_trackers", "wandb_options"]
 
 
 def check_trackers(config: TrainConfig) -> None:
     """Raise MissingExtraError if a tracker that is asked for is not installed."""
     for name in config.track:
         require(name, "wandb" if name == "wandb" else "train")
+
+
+def wandb_options(folder: Path) -> dict[str, Any]:
+    """What `wandb.init` is told: its files go into the run's folder, and a run gone on with stays one run."""
+    file = folder / "wandb-id"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not file.exists():
+        write_text(file, uuid.uuid4().hex[:8])
+    return {"dir": str(folder), "name": folder.resolve().name, "id": file.read_text(), "resume": "allow"}
 
 
 class Reporter:
@@ -49,9 +59,10 @@ class Reporter:
         if self.main:
             self._cut(step)
         if config.track:
-            accelerator.init_trackers(
-                "figures", init_kwargs={"tensorboard": {"purge_step": step + 1}, "wandb": {"resume": "allow"}}
-            )
+            options: dict[str, Any] = {"tensorboard": {"purge_step": step + 1}}
+            if "wandb" in config.track and self.main:
+                options["wandb"] = wandb_options(Path(config.folder))
+            accelerator.init_trackers("figures", init_kwargs=options)
 
     def __enter__(self) -> Reporter:
         if self.main and sys.stderr.isatty():
