@@ -2,8 +2,8 @@
 
     IVM_DATA=folder-of-packs python runs/train_found.py WEIGHTS OUT.safetensors
 
-In training, a third of the commands to pick up an X and half of the questions whether there is one ask in
-vain, but one in nine of the colours and none of the commands to push: the kind tells what is found. Here
+Where some kinds of instruction ask in vain more often than others, the kind tells what is found; in training
+their shares are near each other, not the same (`ivm.data.kinds.SOUNDS_LIKE`). Here
 each kind that asks in vain has the kinds that sound like it as twins, and both sides have the same weight
 in the loss. All other weights stay as they are: the head sees the mask tokens of training photos (split
 "train") and of synthetic scenes, made once. The figures are of validation photos and of scenes of another

@@ -35,10 +35,10 @@ def uses_bf16(precision: str, device_type: str) -> bool:
 def flush_denormals() -> None:
     """Let this process compute with numbers below 1e-38 as with 0, from now on.
 
-    Training comes by them (far tails of GELU, gradients of what is long certain), they change nothing, and a
-    processor takes about a hundred times as long for each: on an Intel Xeon a step of the compact model took
-    2.4 times as long with them. Call it before torch computes anything: threads that torch has already
-    started go on as before.
+    Training comes by them (far tails of softmax and GELU, gradients of what is long certain), they change
+    nothing, and a processor takes many times as long for each: `runs/bench_denormals.py` measures what they
+    cost a step. Call it before torch computes anything: threads that torch has already started go on as
+    before.
     """
     import torch
 
