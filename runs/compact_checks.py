@@ -7,8 +7,8 @@ about twice: by the package's ONNX files, and by torch in float32 with the weigh
 the same masker. Then the found scores of the shipped model are held against how often the target is there.
 Writes docs/reports/compact-checks.json and docs/pictures/found-reliability.svg.
 
-Those weights are runs/weights/compact.safetensors, as `export_compact.py` leaves them: where training has gone
-on since, as the model card then says, export first, or the comparison is of different weights.
+Those weights are runs/weights/compact.safetensors, as `export_compact.py` leaves them: where training has
+gone on since, as the model card then says, export first, or the comparison is of different weights.
 """
 
 from __future__ import annotations
