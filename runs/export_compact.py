@@ -57,7 +57,7 @@ def validation_answers(runtime: CompactRuntime, root: Path):
             for one, logit, score in zip(asked, logits, scores, strict=True):
                 size = (photo.width, photo.height)
                 heat = 1 / (1 + np.exp(-cv2.resize(logit, size, interpolation=cv2.INTER_LINEAR)))
-                yield name, heat, (one.mask if one.targets else None), float(np.log(score / (1 - score)))
+                yield name, heat, (one.mask if one.mask.any() else None), float(np.log(score / (1 - score)))
 
 
 def platt(present: np.ndarray, absent: np.ndarray) -> tuple[float, float]:

@@ -27,11 +27,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Draft:
-    """An instruction before its manner: text, mood ("name", "command" or "question") and targets."""
+    """An instruction before its manner: text, mood ("name", "command" or "question") and targets.
+
+    `area`: a part of the picture that is meant instead of things, a box (x0, y0, x1, y1) in shares of it.
+    """
 
     text: str
     mood: str
     targets: tuple[int, ...]
+    area: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -201,7 +201,7 @@ def _side(r: Reading, rng: np.random.Generator, i: int) -> Claim | None:
         axis, sign, ways = _DIRECTIONS[sides[int(k)]]
         truth = r.extreme(r.noun(noun), sign * r.centres[:, axis], _STEP)
         if truth[i] == 1:
-            if r.noun(noun).sum() == 2:
+            if (r.noun(noun) == 1).sum() == 2:
                 ways += _OF_TWO.get(sides[int(k)], ())
             return Claim(ways[int(rng.integers(len(ways)))].format(n=noun), noun, truth)
     return None

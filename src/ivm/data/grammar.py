@@ -32,9 +32,11 @@ class Instruction:
     Attributes:
         text: as somebody might type it.
         kind: a name in `ivm.data.kinds.KINDS`.
-        targets: indices into the scene's things, sorted; empty where the target is absent.
-        target_names: their names, in the same order.
-        mask: bool [H, W], the union of the targets' masks; all False where the target is absent.
+        targets: indices into the scene's things, sorted; empty where the target is absent, or is a part of
+            the picture.
+        target_names: their names, in the same order; of a part of the picture, "part of the picture".
+        mask: bool [H, W], the union of the targets' masks or the part of the picture; all False where the
+            target is absent.
     """
 
     text: str
@@ -123,9 +125,12 @@ def _contrast(ask: Asking, kind: str, draft: Draft) -> Draft | None:
     def names(one: Draft) -> list[str]:
         return sorted(ask.r.things[i].name for i in one.targets)
 
-    for _ in range(_TRIES):
-        other = KINDS[kind].make(ask) if draft.targets else None
-        if other and set(other.targets) != set(draft.targets) and names(other) == names(draft):
+    def means(one: Draft) -> tuple[set[int], object]:
+        return set(one.targets), one.area
+
+    for _ in range(_TRIES if draft.targets or draft.area else 0):
+        other = KINDS[kind].make(ask)
+        if other and means(other) != means(draft) and names(other) == names(draft):
             return other
     return None
 
@@ -162,4 +167,11 @@ def _finish(
     for i in targets:
         mask |= scene.things[i].mask
     names = tuple(scene.things[i].name for i in targets)
+    if draft.area is not None:
+        height, width = scene.image.shape[:2]
+        x0, y0, x1, y1 = (
+            round(share * side) for share, side in zip(draft.area, (width, height) * 2, strict=True)
+        )
+        mask[y0:y1, x0:x1] = True
+        names = ("part of the picture",)
     return Instruction(polish(draft.text, draft.mood, rng, polite, noise), kind, targets, names, mask)

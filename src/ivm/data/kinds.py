@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ivm.data import absences, commands, naming, questions
+from ivm.data import absences, commands, naming, places, questions
 from ivm.data.drafts import Maker
 
 __all__ = ["GROUPS", "KINDS", "SOUNDS_LIKE", "Kind"]
@@ -92,6 +92,9 @@ KINDS: dict[str, Kind] = {
     "ordinal": Kind(
         "position", "a thing told by counting", "the second cup from the left", naming.refer("ordinal")
     ),
+    "part": Kind(
+        "position", "a part of the picture, whatever is there", "the left half of the picture", places.part
+    ),
     # relations
     "beside": Kind(
         "relation",
@@ -139,6 +142,9 @@ KINDS: dict[str, Kind] = {
     ),
     "group near": Kind(
         "group", "all that are close to another", "the cups near the plate", naming.group_relation("near")
+    ),
+    "group place": Kind(
+        "group", "all that are in a part of the picture", "everything on the left", places.group_place
     ),
     # commands
     "pick": Kind(
@@ -302,6 +308,9 @@ KINDS: dict[str, Kind] = {
     ),
     "what is there": Kind(
         "question", "what is on, in, left of ... a thing", "what is on the plate?", questions.what_is
+    ),
+    "what is where": Kind(
+        "question", "what is in a part of the picture", "what is on the left?", places.what_is_where
     ),
     "compare size": Kind(
         "question",

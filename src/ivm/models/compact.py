@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from ivm.errors import CheckpointError, OptionError, require
 
 __all__ = [
+    "IMAGE_PARTS",
     "Block",
     "CompactConfig",
     "CompactModel",
@@ -84,6 +85,11 @@ class CompactConfig:
         """Plain JSON values; `CompactConfig(**config.to_dict())` gives it back."""
         return {**asdict(self), "stem": list(self.stem)}
 
+
+IMAGE_PARTS = frozenset(
+    "conv2 conv4 block4 conv8 block8 conv16 position image_blocks image_norm skip8 skip4".split()
+)
+"""The modules that `CompactModel.encode_image` uses: frozen together, pictures cost no backward pass."""
 
 # What `encode_image` returns: tokens [B, h*w, D] at 1/16, maps [B, 96, H/8, W/8] and [B, 48, H/4, W/4].
 ImageFeatures = tuple[Tensor, Tensor, Tensor]

@@ -262,9 +262,10 @@ class _Batches(Dataset):
 
 
 def _optimizers(model: CompactModel, config: LoopConfig) -> list[torch.optim.Optimizer]:
-    """Matrices decay; biases, norms and tokens do not. Muon takes matrices alone, not convolutions."""
-    decayed = [p for p in model.parameters() if p.ndim >= 2 and p.shape[0] > 1]
-    plain = [p for p in model.parameters() if not (p.ndim >= 2 and p.shape[0] > 1)]
+    """Of what is not frozen. Matrices decay; biases, norms and tokens do not. Muon takes matrices alone."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in trained if p.ndim >= 2 and p.shape[0] > 1]
+    plain = [p for p in trained if not (p.ndim >= 2 and p.shape[0] > 1)]
     optimizers: list[torch.optim.Optimizer] = []
     if config.optimizer == "muon":
         matrices = [p for p in decayed if p.ndim == 2]

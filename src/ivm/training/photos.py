@@ -91,7 +91,7 @@ class PhotoQuestions:
         targets = [
             cv2.resize(one.mask.astype(np.float32), cells, interpolation=cv2.INTER_AREA) for one in asked
         ]
-        found = np.array([bool(one.targets) for one in asked])
+        found = np.array([one.mask.any() for one in asked])
         return Picture(image, [one.text for one in asked], np.stack(targets), found)
 
     def _ask(self, scene: Scene, rng: np.random.Generator) -> list[Instruction]:

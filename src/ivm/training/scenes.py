@@ -54,7 +54,7 @@ class SceneQuestions:
             cv2.resize(item.mask.astype(np.float32), (cells, cells), interpolation=cv2.INTER_AREA)
             for item in asked
         ]
-        found = np.array([bool(item.targets) for item in asked])
+        found = np.array([item.mask.any() for item in asked])
         return Picture(scene.image, [item.text for item in asked], np.stack(targets), found)
 
 
