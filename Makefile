@@ -36,11 +36,14 @@ system:  ## install the OpenGL library that renders tabletop scenes (Linux; need
 
 install: system $(VENV)/.dev  ## install the package with everything for development into .venv
 
+# One process a core, each with a file of tests at a time; more threads than one would fight for the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
 test: install  ## run the tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: install  ## run the tests that take minutes, too
-	$(BIN)/python -m pytest -m "not gpu and not network"
+	$(PYTEST) -m "not gpu and not network"
 
 lint: $(VENV)/.dev  ## ruff check, ruff format --check, mypy
 	$(BIN)/ruff check
