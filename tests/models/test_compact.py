@@ -56,6 +56,32 @@ def test_picture_features_do_not_depend_on_the_instruction(tiny_compact, tiny_to
     torch.testing.assert_close(whole, logits)
 
 
+def test_words_vote_for_places_whatever_is_in_the_picture(tiny_compact, tiny_tokenizer):
+    """From nothing, a few steps teach two words two halves; before, and for padding, no place is meant."""
+    ids, mask = encode(tiny_tokenizer, ["left", "right"])
+    padded = torch.nn.functional.pad(ids, (0, 3)), torch.nn.functional.pad(mask, (0, 3))
+    images = torch.randint(0, 256, (1, 3, 48, 80), dtype=torch.uint8)
+    features = tuple(part.detach().expand(2, *part.shape[1:]) for part in tiny_compact.encode_image(images))
+    text = tiny_compact.encode_text(*padded).detach()
+
+    def votes():
+        whole = tiny_compact.decode(features, text, padded[1])[0]
+        return (whole - start).mean(dim=1).unflatten(1, (2, 10)).mean(dim=2)  # [2, left and right half]
+
+    start = tiny_compact.decode(features, text, padded[1])[0].detach()
+    assert (votes() == 0).all()
+    for _ in range(30):
+        loss = torch.nn.functional.softplus(-votes() * torch.tensor([[1.0, -1.0], [-1.0, 1.0]])).sum()
+        (slope,) = torch.autograd.grad(loss, tiny_compact.place.weight)
+        with torch.no_grad():
+            tiny_compact.place.weight -= 0.01 * slope
+    found = votes()
+    assert found[0, 0] > found[0, 1] + 0.1
+    assert found[1, 1] > found[1, 0] + 0.1
+    again = tiny_compact.decode(features, text[:, : ids.shape[1]], mask)[0]
+    torch.testing.assert_close(again, tiny_compact.decode(features, text, padded[1])[0], atol=1e-4, rtol=1e-4)
+
+
 def test_gradients_reach_every_parameter_but_the_frozen_text_encoder(tiny_compact, tiny_tokenizer):
     ids, mask = encode(tiny_tokenizer, ["the red cup"])
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)

@@ -91,6 +91,9 @@ IMAGE_PARTS = frozenset(
 )
 """The modules that `CompactModel.encode_image` uses: frozen together, pictures cost no backward pass."""
 
+_PLACE_WAVES = 6
+"""Frequencies of the places that words vote for: half a wave to one and a half across the picture."""
+
 # What `encode_image` returns: tokens [B, h*w, D] at 1/16, maps [B, 96, H/8, W/8] and [B, 48, H/4, W/4].
 ImageFeatures = tuple[Tensor, Tensor, Tensor]
 
@@ -139,6 +142,8 @@ class CompactModel(nn.Module):
         self.hyper = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, 48 + 1))
         self.found = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, 1))
         self.apply(initialise)
+        self.place = nn.Linear(d, 4 * _PLACE_WAVES, bias=False)
+        nn.init.zeros_(self.place.weight)  # no word is about a place until training says so
         head = self.hyper[2]
         assert isinstance(head, nn.Linear)
         with torch.no_grad():
@@ -193,6 +198,7 @@ class CompactModel(nn.Module):
         weights = self.hyper(token)
         # [B, 1, 48] x [B, 48, H/4 * W/4]: the token decides which mix of features is relevant.
         logits = weights[:, None, :-1] @ x.flatten(2) + weights[:, None, -1:]
+        logits = logits + self._place(text_BTD, mask_BT, x.shape[2], x.shape[3])
         logits = logits.reshape(batch, x.shape[2], x.shape[3])
         assert count == h * w
         return logits, self.found(token)[:, 0]
@@ -211,19 +217,33 @@ class CompactModel(nn.Module):
             features = (tokens[image_Q], map8[image_Q], map4[image_Q])
         return self.decode(features, text, mask_QT)
 
+    def _place(self, text_BTD: Tensor, mask_BT: Tensor, h: int, w: int) -> Tensor:
+        """Where in the picture the words say it is, whatever is there: logits [B, 1, h*w].
+
+        Each word votes for places. Ours: attention alone never told left from right, for its gradient is a
+        product of what it has learnt of the word and of the place; this one needs neither to begin with.
+        """
+        votes = (self.place(text_BTD) * mask_BT[:, :, None].to(text_BTD.dtype)).sum(dim=1, keepdim=True)
+        waves = fourier_positions(h, w, text_BTD.device, _PLACE_WAVES)
+        # The waves first: quantisation takes a constant second factor for weights.
+        return (waves.to(votes.dtype) @ votes.transpose(1, 2)).transpose(1, 2)
+
     def _positions(self, h: int, w: int) -> Tensor:
         waves = fourier_positions(h, w, self.position.weight.device)
         return self.position(waves.to(self.position.weight.dtype))
 
 
-def fourier_positions(h: int, w: int, device: torch.device) -> Tensor:
-    """Sines and cosines of the cell centres in [-1, 1], the same place at any resolution: [1, h*w, 64]."""
-    frequencies = math.pi * 2.0 ** torch.linspace(-1, 4, 16, device=device)
+def fourier_positions(h: int, w: int, device: torch.device, count: int = 16) -> Tensor:
+    """Sines and cosines of the cell centres in [-1, 1], the same place at any resolution: [1, h*w, 4*count].
+
+    `count`: of the 16 frequencies, from half a wave to 16 waves a picture, the lowest so many.
+    """
+    frequencies = math.pi * 2.0 ** torch.linspace(-1, 4, 16, device=device)[:count]
     y = (torch.arange(h, device=device) + 0.5) / h * 2 - 1
     x = (torch.arange(w, device=device) + 0.5) / w * 2 - 1
     ay = (y[:, None] * frequencies)[:, None, :].expand(h, w, -1)
     ax = (x[:, None] * frequencies)[None, :, :].expand(h, w, -1)
-    return torch.cat([ay.sin(), ay.cos(), ax.sin(), ax.cos()], dim=-1).reshape(1, h * w, 64)
+    return torch.cat([ay.sin(), ay.cos(), ax.sin(), ax.cos()], dim=-1).reshape(1, h * w, 4 * count)
 
 
 class _LayerNorm2d(nn.LayerNorm):
