@@ -33,3 +33,4 @@ fi
 "$python" runs/export_compact.py "$out/final.safetensors" --image-size "${IMAGE_SIZE:-192}"
 "$python" runs/evaluate_compact.py --scenes 200 --out docs/reports/compact.json
 "$python" runs/compact_checks.py
+"$python" runs/model_card.py
