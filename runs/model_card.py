@@ -3,7 +3,7 @@
     python runs/model_card.py            rewrite docs/model-card.md between its <!-- figures --> marks
     python runs/model_card.py --check    exit with 1 if the card tells other figures than the reports
 
-Reads what runs/evaluate_compact.py and runs/compact_checks.py wrote. What the tables mean the card says itself.
+Reads what runs/evaluate_compact.py and runs/compact_checks.py wrote. What the tables mean, the card says.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from ivm.data.synthesis_spec import SynthesisSpec
 from ivm.data.tabletop.catalogue import KINDS as TABLETOP_KINDS
 from ivm.metrics import auroc
 from ivm.models.compact import CompactConfig, CompactModel, build_tokenizer, minilm_text_encoder
+from ivm.training.precision import flush_denormals
 from train_compact import UNSEEN_PAIRS
 
 PACKS = ("voc", "coco", "clothing")
@@ -139,11 +140,13 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=1500)
     parser.add_argument("--scenes", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=31)
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     root = data_folder()
     if root is None:
         sys.exit("set IVM_DATA to the folder of the packs")
-    torch.set_num_threads(1)
+    flush_denormals()
+    torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     config = CompactConfig(image_size=SIZE)
     tokenizer = build_tokenizer(config)

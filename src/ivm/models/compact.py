@@ -7,6 +7,7 @@
                                                                     |
           mask token -> found score, and the weights of the last layer (a hypernetwork, as in SAM)
           picture tokens -> up to 1/4 with skip features from the convolutions -> logits
+          text tokens -> votes for places ("left", "top") -----------------------> added to them
 
 This file is for training and export; `ivm.models.onnx` runs what it exports. The design is ours; the mask
 token with a hypernetwork head is SAM's (Kirillov et al., 2023) and that of the paper's mask decoder.
