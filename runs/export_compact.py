@@ -94,9 +94,7 @@ def calibrate(runtime: CompactRuntime, root: Path) -> dict[str, float]:
         row = [((heat > t) & target).sum() / max(1, ((heat > t) | target).sum()) for t in limits]
         ious.setdefault(pack, []).append(np.array(row))
     mean = np.mean([np.mean(rows, axis=0) for rows in ious.values()], axis=0)  # each pack counts the same
-    # Among thresholds that are as good, the lowest: a target cut away costs an LMM or a robot more than some
-    # background left.
-    threshold = float(limits[mean >= mean.max() - 0.005][0])
+    threshold = float(limits[mean.argmax()])
     scale, shift = platt(np.array(present), np.array(absent))
     there, not_there = (1 / (1 + np.exp(-(scale * np.array(v) + shift))) for v in (present, absent))
     candidates = np.arange(0.05, 0.96, 0.01)
