@@ -20,7 +20,7 @@ if [ "${2:-}" = --go-on ]; then
 fi
 # Freed memory is kept for the next step instead of being given back: up to a third faster.
 export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
-mix=(photos=4 tabletop=4 collage=2)
+mix=(photos=4 tabletop=4 collage=2 places=1)
 common=(--threads "$threads" --seed "$seed" --save-every 300 --mix "${mix[@]}" "${start[@]}")
 total=$((flat + last))
 
