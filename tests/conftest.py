@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
@@ -232,3 +233,11 @@ def tiny_discriminator():
         return CompactDiscriminator(config, Table(), text_dim=16)
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _denormals_come_back() -> Iterator[None]:
+    """Training flushes denormals to zero for its whole process; the next test is not to inherit that."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)

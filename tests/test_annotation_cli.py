@@ -21,27 +21,36 @@ def run(*arguments, code=0):
     return done.output
 
 
-@pytest.fixture
-def photos(tmp_path):
+def bundled(folder, *names):
     from importlib.resources import files
 
-    folder = tmp_path / "photos"
     folder.mkdir()
-    for name in ("chelsea.jpg", "coffee.jpg"):
+    for name in names:
         (folder / name).write_bytes(files("ivm").joinpath("assets", name).read_bytes())
     return folder
 
 
-def test_photos_are_annotated_offline(photos, tmp_path):
+@pytest.fixture
+def photos(tmp_path):
+    return bundled(tmp_path / "photos", "chelsea.jpg", "coffee.jpg")
+
+
+@pytest.fixture
+def portrait(tmp_path):
+    return bundled(tmp_path / "portrait", "astronaut.jpg", "coffee.jpg")
+
+
+def test_photos_are_annotated_offline(portrait, tmp_path):
     out = tmp_path / "out"
-    text = run(photos, out, "-i", "where is the cat?", "-i", "describe the picture")
+    text = run(portrait, out, "-i", "where is the person?", "-i", "describe the picture")
     assert "2 whole-instruction" in text
     store = ShardSet(out)
-    cat = next(s for s in (store[n] for n in range(len(store))) if "chelsea" in s.uuid)
-    assert (cat.targets, cat.human) == (("cat",), False)
-    assert (cat.heatmap > 0.5).mean() > 0.1
+    made = [store[n] for n in range(len(store))]
+    person = next(s for s in made if "astronaut" in s.uuid and s.targets)
+    assert (person.targets, person.human) == (("person",), False)
+    assert (person.heatmap > 0.5).mean() > 0.1
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
-    assert run(photos, out, "-i", "where is the cat?", "-i", "describe the picture") == text
+    assert run(portrait, out, "-i", "where is the person?", "-i", "describe the picture") == text
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
 
 
@@ -54,11 +63,13 @@ def test_two_experts_give_reliability(photos, tmp_path):
     assert all(0 <= json.loads(line)["score"] <= 1 for line in lines)
 
 
-def test_large_pictures_are_scaled_down(photos, tmp_path):
-    run(photos, tmp_path / "out", "-i", "the cat", "--max-side", 200, "--keep", "not-found", "--limit", 1)
+def test_large_pictures_are_scaled_down(portrait, tmp_path):
+    run(
+        portrait, tmp_path / "out", "-i", "the person", "--max-side", 200, "--keep", "not-found", "--limit", 1
+    )
     sample = ShardSet(tmp_path / "out")[0]
-    assert sample.image.shape == (133, 200, 3)
-    assert sample.heatmap.shape == (133, 200)
+    assert sample.image.shape == (200, 200, 3)
+    assert sample.heatmap.shape == (200, 200)
 
 
 def test_a_dry_run_writes_and_asks_nothing(photos, tmp_path):
