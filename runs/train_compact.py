@@ -45,6 +45,8 @@ UNSEEN_PAIRS = [
 ]
 """Shape and colour of tabletop things that training never shows together."""
 
+TWINS = 0.5
+"""Share of tabletop things that repeat the shape of another: what only colour or place tells apart."""
 
 SOURCES = ("photos", "tabletop", "collage", "places")
 PLACE_KINDS = ("part", "group place", "what is where", "side", "place", "pick position")
@@ -110,7 +112,7 @@ def scenes(source, root, arguments):
         cutouts=(str(root / "cutouts"), str(root / "grocery")),
         split="train",
         contrast=CONTRAST,
-        tabletop={"exclude_pairs": UNSEEN_PAIRS},
+        tabletop={"exclude_pairs": UNSEEN_PAIRS, "twins": TWINS},
     )
     return SceneQuestions(spec, seed=arguments.seed)
 

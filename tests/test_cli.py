@@ -159,6 +159,8 @@ def test_the_source_is_never_overwritten_and_other_files_are(ran: Callable[..., 
     Path("link.png").symlink_to(photo)
     assert "the source itself" in ran("mask", photo, "red", "-o", "link.png", code=2).stderr
     assert photo.read_bytes() == before
+    result = ran("mask", photo, "red", "-o", "same.png", "--heatmap", "./same.png", code=2)
+    assert "another file than --output" in result.stderr
     Path("x.png").write_bytes(b"old")
     ran("mask", photo, "red", "-o", "x.png")
     assert read_image("x.png").shape == (60, 90, 3)

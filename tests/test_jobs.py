@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from ivm.jobs import (
     read_manifest,
     write_heatmap,
 )
-from ivm.masker import Masker
+from ivm.masker import Masker, Origin
 from ivm.render import Transform
 from ivm.types import Heatmap
 
@@ -62,7 +63,7 @@ def test_a_folder_is_searched_in_order_without_hidden_and_other_files(photos: Pa
         "deep/c.WEBP",
     ]
     assert {item.instruction for item in items} == {"the red box"}
-    assert len(read_folder(photos, "x", without=photos / "deep")) == 2
+    assert len(read_folder(photos, "x", without=[photos / "deep"])) == 2
 
 
 def test_a_folder_without_pictures_and_an_empty_instruction_are_refused(tmp_path: Path, photos: Path) -> None:
@@ -316,8 +317,79 @@ def test_strange_folders_are_left_alone(tmp_path: Path, photos: Path, colour_mas
     # Also where a record makes the folder look like a job's.
     (photos / RESULTS).write_text("")
     outcomes = list(mask_items(colour_masker, items, photos, Settings()))
-    assert "over its own source" in outcomes[0].error
+    assert "over a source" in outcomes[0].error
     assert (photos / "a.png").read_bytes() == before
+
+
+def test_heatmaps_never_take_the_place_of_sources_or_masked_pictures(
+    tmp_path: Path, photos: Path, colour_masker: Masker
+) -> None:
+    items = read_folder(photos, "red")
+    before = {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()}
+    outcomes = list(mask_items(colour_masker, items, tmp_path / "out", Settings(), heatmaps=photos))
+    assert ["over a source" in outcome.error for outcome in outcomes] == [True, False, True, False]
+    assert {path: path.read_bytes() for path in before} == before
+    with pytest.raises(OptionError, match="another folder than the pictures"):
+        next(mask_items(colour_masker, items, tmp_path / "same", Settings(), tmp_path / "x" / ".." / "same"))
+    assert not (tmp_path / "same").exists()
+
+
+def test_a_name_too_long_for_the_disk_fails_alone(
+    tmp_path: Path, photos: Path, colour_masker: Masker
+) -> None:
+    items = [Item(photos / "a.png", "red", name) for name in ("x" * 300 + ".png", "fine.png")]
+    outcomes = list(mask_items(colour_masker, items, tmp_path / "out", Settings()))
+    assert "too long" in outcomes[0].error
+    assert not outcomes[1].error
+
+
+def test_long_foreign_names_of_a_manifest_fit_on_a_disk(
+    tmp_path: Path, photos: Path, colour_masker: Masker
+) -> None:
+    names = ["杯" * 90, "杯" * 90 + "x"]
+    lines = [{"image": "photos/a.png", "instruction": "red", "id": name} for name in names]
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    items, faults = read_manifest(tmp_path / "list.jsonl")
+    assert not faults
+    assert len({item.output for item in items}) == 2
+    items = [Item(photos / "a.png", item.instruction, item.output, item.id) for item in items]
+    assert not any(o.error for o in mask_items(colour_masker, items, tmp_path / "out", Settings()))
+
+
+def test_faults_of_a_manifest_are_recorded(tmp_path: Path, photos: Path, colour_masker: Masker) -> None:
+    (tmp_path / "list.jsonl").write_text("{\n", encoding="utf-8")
+    items, faults = read_manifest(tmp_path / "list.jsonl")
+    for _ in range(2):  # a second run records them once more, instead of the first time's
+        outcomes = list(mask_items(colour_masker, items, tmp_path / "out", Settings(), faults=faults))
+        assert [record["line"] for record in records(tmp_path / "out")] == [1]
+        assert outcomes == faults
+
+
+def test_a_folder_that_cannot_be_read_is_told(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def closed(path: object) -> object:
+        if Path(str(path)).name == "deep":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(InputError, match=r"deep.*Permission denied"):
+        read_folder(photos, "x")
+
+
+def test_another_model_of_the_same_name_makes_everything_again(
+    tmp_path: Path, photos: Path, colour_masker: Masker
+) -> None:
+    items, out = read_folder(photos, "red"), tmp_path / "out"
+    weights = tmp_path / "model"
+    weights.mkdir()
+    skipped = []
+    for content in ("one", "one", "two"):
+        (weights / "weights").write_text(content)
+        masker = Masker(colour_masker.backend, Origin(weights))
+        skipped.append([outcome.skipped for outcome in mask_items(masker, items, out, Settings())])
+    assert skipped == [[False] * 4, [True] * 4, [False] * 4]
 
 
 def test_names_that_are_no_text_and_foreign_words_are_recorded(

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import re
+import shutil
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +13,7 @@ import pytest
 from PIL import Image
 
 from ivm.errors import ImageError, InputError, InstructionError, ModelError, OptionError
-from ivm.masker import Backend, ImageFeatures, Masker, load
+from ivm.masker import Backend, ImageFeatures, Masker, Origin, load
 from ivm.models import config
 from ivm.types import Heatmap, Masking
 
@@ -346,6 +349,29 @@ def test_memory_stays_bounded_with_tiles(colour_masker: Masker, picture: Picture
 
 
 # Loading
+
+
+def test_fingerprints_tell_models_of_one_name_apart(tmp_path: Path, colour_masker: Masker) -> None:
+    def of(folder: str, content: bytes, **options: object) -> str:
+        (tmp_path / folder / "deep").mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "deep" / "weights").write_bytes(content)
+        return Masker(colour_masker.backend, Origin(tmp_path / folder, options)).fingerprint
+
+    first = of("a", b"one")
+    assert re.fullmatch("[0-9a-f]{16}", first)
+    assert of("b", b"one") == first, "the same files elsewhere are the same model"
+    assert len({first, of("a", b"two"), of("a", b"one", quantise="int8"), colour_masker.fingerprint}) == 4
+
+
+def test_a_loaded_model_has_the_fingerprint_of_its_files(tmp_path: Path) -> None:
+    shipped = load("compact")
+    assert shipped.fingerprint == load("compact", threads=1).fingerprint
+    copy = tmp_path / "compact"
+    shutil.copytree(shipped.origin.folder, copy)
+    assert load(copy).fingerprint == shipped.fingerprint
+    changed = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**changed, "threshold": 0.9}))
+    assert load(copy).fingerprint != shipped.fingerprint
 
 
 def test_load_checks_its_arguments_before_it_works() -> None:

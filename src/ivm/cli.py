@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -197,7 +196,8 @@ def mask(
         if manifest:
             items, faults = read_manifest(image)
         else:
-            items, faults = read_folder(image, instruction or "", without=folder), []
+            made = [folder] if heatmap is None else [folder, heatmap]
+            items, faults = read_folder(image, instruction or "", without=made), []
         _run_job(opened(), items, faults, folder, settings, heatmap, as_json)
         return
     _mask_one(opened, image, instruction or "", output, settings, heatmap, as_json)
@@ -224,6 +224,8 @@ def _mask_one(
     for path in filter(None, (target, heatmap)):
         if path.exists() and path.samefile(image):
             raise OptionError(f"{path} is the source itself, which is never overwritten: choose another name")
+    if heatmap is not None and heatmap.resolve() == target.resolve():
+        raise OptionError(f"--heatmap must name another file than --output, but both name {target}")
     values, record = mask_picture(opened(), pixels, pixels, instruction, target, settings)
     if heatmap is not None:
         write_heatmap(values, heatmap)
@@ -262,7 +264,7 @@ def _run_job(
     total = len(faults) + len(items)
     try:
         with progress(total) as advance:
-            for outcome in chain(faults, mask_items(masker, items, folder, settings, heatmaps)):
+            for outcome in mask_items(masker, items, folder, settings, heatmaps, faults):
                 if outcome.error:
                     failed.append(outcome)
                 elif outcome.skipped:

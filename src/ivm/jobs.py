@@ -41,6 +41,8 @@ __all__ = [
 RESULTS = "results.jsonl"
 """Name of the record in an output folder."""
 
+_LONGEST = 200  # bytes of a file's name, which may have 255 with what is added
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -107,23 +109,26 @@ class Outcome:
         return str(self.record.get("error", ""))
 
 
-def read_folder(folder: Path, instruction: str, without: Path | None = None) -> list[Item]:
+def read_folder(folder: Path, instruction: str, without: Sequence[Path] = ()) -> list[Item]:
     """Items for every picture in a folder and its folders, sorted; hidden ones and those in `without` aside.
 
     The masked picture of `a/b.jpg` is `a/b.png`; where two sources would meet there, `a/b.jpg.png`.
 
     Raises:
-        InputError: there is no picture.
+        InputError: there is no picture, or a folder cannot be read.
         InstructionError: the instruction is empty or not text.
     """
     instruction = check_instruction(instruction)
+    aside = {path.resolve() for path in without}
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"cannot read folder {str(error.filename)!r}: {error.strerror}") from error
+
     found = []
-    for root, folders, names in os.walk(folder):
+    for root, folders, names in os.walk(folder, onerror=refuse):
         here = Path(root)
         folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and (without is None or (here / name).resolve() != without.resolve())
+            name for name in folders if not name.startswith(".") and (here / name).resolve() not in aside
         )
         found += [
             here / name
@@ -235,6 +240,7 @@ def mask_items(
     folder: Path,
     settings: Settings,
     heatmaps: Path | None = None,
+    faults: Sequence[Outcome] = (),
 ) -> Iterator[Outcome]:
     """Mask pictures one after the other, and yield each as it is done, failed or was done before.
 
@@ -247,14 +253,22 @@ def mask_items(
         folder: output folder; made if absent.
         settings: how.
         heatmaps: folder for the heatmaps, as 8-bit grey PNG under the outputs' names; None: not written.
+        faults: what failed before, such as lines of a manifest: recorded and yielded first.
 
     Raises:
-        OptionError: the settings are wrong, or the folder holds files that are not a job's.
+        OptionError: the settings are wrong, the folder holds files that are not a job's, or heatmaps and
+            pictures would lie in one folder.
         OutputError: the folder or its record cannot be written.
     """
     settings.check()
+    if heatmaps is not None and heatmaps.resolve() == folder.resolve():
+        raise OptionError(f"heatmaps must lie in another folder than the pictures, but both in {folder}")
+    sources = {_file(item.image) for item in items} - {None}
     fingerprints = _fingerprints(items, masker, settings, heatmaps)
     done = _open_record(folder, fingerprints, heatmaps)
+    for fault in faults:
+        _append(folder / RESULTS, fault.record)
+        yield fault
     # The last picture, for a manifest that asks many things of one: read and encoded once.
     held: tuple[Path, np.ndarray, Any] | None = None
     for item in items:
@@ -267,8 +281,9 @@ def mask_items(
             if item.output in done:
                 yield Outcome(what, done[item.output], skipped=True)
                 continue
-            if output.exists() and item.image.exists() and output.samefile(item.image):
-                raise DataError(f"{output} would be written over its own source: choose another folder")
+            for target in (output, heatmaps / item.output if heatmaps is not None else output):
+                if _file(target) in sources:
+                    raise DataError(f"{target} would be written over a source: choose another folder")
             if held is None or held[0] != item.image:
                 pixels = read_image(item.image)
                 held = (item.image, pixels, masker.encode_image(pixels, tiles=settings.tiles))
@@ -278,7 +293,7 @@ def mask_items(
                 _make_folder((heatmaps / item.output).parent)
                 write_heatmap(heatmap, heatmaps / item.output)
             record |= {**facts, "output": item.output, "fingerprint": fingerprints[item.output]}
-        except IVMError as error:
+        except (IVMError, OSError) as error:  # such as a name too long for the disk
             record |= {"output": item.output, "error": str(error)}
         _append(folder / RESULTS, record)
         yield Outcome(what, record)
@@ -310,7 +325,8 @@ def _item(line: str, folder: Path) -> Item:
     if not isinstance(name, str | int):
         raise DataError(f'"id" must be a text or a whole number, but is {name!r}')
     instruction, name = check_instruction(instruction), str(name)
-    stem = re.sub(r"[^\w.-]+", "_", name or Path(image).stem)[:100].lstrip(".") or "picture"
+    stem = re.sub(r"[^\w.-]+", "_", name or Path(image).stem)[:100].lstrip(".")
+    stem = stem.encode(errors="ignore")[:_LONGEST].decode(errors="ignore") or "picture"
     if stem != name:  # not a name that the caller chose and a file can have: make it the only one
         stem += "-" + hashlib.sha256(json.dumps([image, instruction, name]).encode()).hexdigest()[:10]
     return Item(folder / image, instruction, f"{stem}.png", name)
@@ -322,7 +338,8 @@ def _fingerprints(
     """By output: a hash of everything that the picture depends on."""
     from importlib.metadata import version
 
-    shared = [settings.mode, settings.tiles, dict(settings.options), masker.name, version("ivm"), heatmaps]
+    how = [settings.mode, settings.tiles, dict(settings.options), heatmaps]
+    shared = [*how, masker.fingerprint, version("ivm")]
     fingerprints = {}
     for item in items:
         try:
@@ -333,6 +350,15 @@ def _fingerprints(
         text = json.dumps([source, item.instruction, shared], sort_keys=True, default=str)
         fingerprints[item.output] = hashlib.sha256(text.encode()).hexdigest()[:16]
     return fingerprints
+
+
+def _file(path: Path) -> tuple[int, int] | None:
+    """Which file a path leads to, by any name; None if there is none."""
+    try:
+        state = path.stat()
+    except (OSError, ValueError):
+        return None
+    return state.st_dev, state.st_ino
 
 
 def _open_record(

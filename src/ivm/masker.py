@@ -11,10 +11,13 @@ bringing logits to the image's own size, and the tiles for high resolution. The 
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -28,10 +31,12 @@ from ivm.models.config import KINDS, check_device, locate
 from ivm.tiles import Tile, Tiles, fuse, grid_shape, lay_tiles
 from ivm.types import Heatmap, check_instruction
 
-__all__ = ["DEFAULT_BATCH_SIZE", "Backend", "ImageFeatures", "Masker", "load"]
+__all__ = ["DEFAULT_BATCH_SIZE", "Backend", "ImageFeatures", "Masker", "Origin", "load"]
 
 DEFAULT_BATCH_SIZE = 8
 """How many images, tiles or pairs go through a model at once: bounds memory; a CPU gains little from more."""
+
+_HASHED = 64 << 20  # bytes of the largest file that a fingerprint reads
 
 _MAX_LOGIT = 30.0  # sigmoid is 0 or 1 in float32 long before; keeps exp from overflowing
 
@@ -82,15 +87,30 @@ class ImageFeatures:
 MaskerInput: TypeAlias = ImageLike | ImageFeatures
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a backend was loaded from.
+
+    Attributes:
+        folder: holds its files; where there is no such folder, the name says all.
+        options: what it was loaded with, beside device and threads.
+    """
+
+    folder: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Masker:
     """Heatmaps from images and instructions, by one model; a `Masking`. Holds no state between calls.
 
     Args:
         backend: the model.
+        origin: where it comes from; None for one made in memory.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, origin: Origin | None = None) -> None:
         self.backend = backend
+        self.origin = origin
 
     def __repr__(self) -> str:
         return f"Masker({self.backend.name!r})"
@@ -99,6 +119,20 @@ class Masker:
     def name(self) -> str:
         """The model's name."""
         return self.backend.name
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with the model's name, thresholds, files and options.
+
+        What was made with a model of another fingerprint is made again. Files above 64 MB go by their size
+        and time instead of their content. Of a model made in memory only name and thresholds are known.
+        """
+        backend = self.backend
+        facts: list[Any] = [backend.name, backend.threshold, backend.found_threshold]
+        if self.origin is not None:
+            facts += [dict(self.origin.options), _contents(self.origin.folder)]
+        text = json.dumps(facts, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def threshold(self) -> float:
@@ -323,7 +357,20 @@ def load(
     backend = loader(folder, device=device, threads=threads, **options)
     if not Path(name).is_dir():  # the cache's folders are called by their commits
         backend.name = str(name)
-    return Masker(backend)
+    return Masker(backend, Origin(folder, options))
+
+
+def _contents(folder: Path) -> list[tuple[str, Any]]:
+    """(name, SHA-256) of each file in a folder and its folders, or (name, size, time) of a large one."""
+    found: list[tuple[str, Any]] = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        state = path.stat()
+        if state.st_size > _HASHED:
+            known: Any = [state.st_size, state.st_mtime_ns]
+        else:
+            known = hashlib.sha256(path.read_bytes()).hexdigest()
+        found.append((path.relative_to(folder).as_posix(), known))
+    return found
 
 
 def _has_tiles(picture: np.ndarray | ImageFeatures) -> bool:
