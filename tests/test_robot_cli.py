@@ -56,6 +56,15 @@ def test_record_train_roll_out(tmp_path) -> None:
     assert "1/1 = 1.00" in text
     assert "0.21 to 1.00" in text  # Wilson's interval of one success in one
     assert len(record.read_text().splitlines()) == 6
+    code, text = run(
+        "train", demonstrations, "--output", tmp_path / "none", "--masker", "none", "--steps", 3,
+        "--batch", 2, "--picture", 32, "--width", 4, "--hidden", 32,
+    )  # fmt: skip
+    assert code == 0, text
+    again = ("rollout", tmp_path / "none", "--episodes", 1, "--distractors", "1-2", "--output", record)
+    code, text = run(*again, "--condition", "cleared")
+    assert (code, "2 of its episodes stay there but do not count" in text) == (0, True), text
+    assert len(record.read_text().splitlines()) == 7  # the policy that was trained longer is tried anew
 
 
 @needs

@@ -147,7 +147,8 @@ def rollout(
     """Try policies on the same tables, cleared and with distractors; print how often they succeed.
 
     Each sees pictures masked as in its training. Rates come with 95 % intervals (Wilson). Interrupt it when
-    you like: the same command goes on where it stopped.
+    you like: the same command goes on where it stopped. What the file holds of a policy trained or masked in
+    another way does not count.
     """
     _need("gymnasium", "mujoco", "torch", "safetensors")
     from dataclasses import replace
@@ -184,6 +185,7 @@ def rollout(
                 output,
                 wanted,
                 lambda done, _: advance(to=done),
+                say=lambda line: typer.echo(line, err=True),
             )
     except KeyboardInterrupt:
         typer.echo(f"interrupted: {output} keeps what is done; the same command goes on", err=True)

@@ -107,5 +107,21 @@ def test_a_models_heatmaps_are_made_once_for_every_nth_picture(tmp_path, bright)
     assert heatmaps_of(tmp_path, episodes, CloningConfig(masker="none"), quiet) is None
 
 
+def test_heatmaps_are_told_apart_by_the_maskers_fingerprint(tmp_path, bright) -> None:
+    episodes = [episode(k) for k in range(2)]
+
+    def asked(name: str, fingerprint: str) -> int:
+        bright.asked.clear()
+        bright.fingerprint = fingerprint
+        config = CloningConfig(masker=name, every=4, policy=POLICY)
+        heatmaps_of(tmp_path, episodes, config, quiet, lambda name: bright)
+        return len(bright.asked)
+
+    assert asked("runs/a", "0" * 12) == 8
+    assert asked("runs/a", "1" * 12) == 8  # trained further
+    assert asked("runs-a", "2" * 12) == 8
+    assert asked("runs/a", "0" * 12) == 0
+
+
 def test_shrink_makes_squares() -> None:
     assert shrink(np.zeros((50, 70, 3), np.uint8), 32).shape == (32, 32, 3)

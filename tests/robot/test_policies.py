@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -65,6 +67,40 @@ def test_a_policy_sees_masked_pictures_of_the_same_form(bright, dtype) -> None:
     )
     assert torch.equal(given[KEY], before)
     assert policy.name == "fake"  # all else passes through
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda policy: policy.to("cpu"),
+        lambda policy: policy.eval(),
+        lambda policy: policy.train(mode=False),
+        lambda policy: policy.half().requires_grad_(False),
+        copy.copy,
+    ],
+)
+def test_what_gives_back_the_policy_still_masks(bright, change) -> None:
+    policy = change(MaskedPolicy(Policy(), bright, SETTINGS))
+    policy.select_action(batch())
+    loss, _ = policy(batch())
+    assert isinstance(policy, MaskedPolicy)
+    assert loss > 0.9
+    for seen in policy.seen:
+        assert (seen[KEY][:, :, 25:] == 1).all()
+
+
+def test_what_is_no_method_passes_through_as_it_is(bright) -> None:
+    inner = Policy()
+    inner.network = torch.nn.Linear(2, 2)
+    policy = MaskedPolicy(inner, bright, SETTINGS)
+    assert policy.network is inner.network
+    assert [name for name, _ in policy.named_parameters()] == ["network.weight", "network.bias"]
+    assert policy.train() is policy
+    assert inner.training
+    assert policy.eval().policy is inner
+    assert not inner.training
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = policy.nothing
 
 
 def test_heatmaps_serve_between_and_each_robot_has_its_own(bright) -> None:

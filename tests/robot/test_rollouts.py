@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from ivm.errors import DataError, OptionError
 from ivm.robot.config import PolicyConfig
@@ -13,16 +15,20 @@ from ivm.robot.masking import MaskSettings
 from ivm.robot.rollouts import ClonedActor, ExpertActor, load_actor, roll_out, summarise, wilson_interval
 
 SETUP = Setup(tasks=("reach",), distractors=(2, 2), size=32)
+LOOKS = MaskSettings(every=1)
 
 
 class Idle:
     """Looks twice and gives up."""
 
-    masker = "none"
-    settings = MaskSettings(every=1)
-
-    def __init__(self, name: str = "idle", masker: str = "none") -> None:
-        self.name, self.masker = name, masker
+    def __init__(
+        self,
+        name: str = "idle",
+        masker: str = "none",
+        fingerprint: str = "first",
+        settings: MaskSettings = LOOKS,
+    ) -> None:
+        self.name, self.masker, self.fingerprint, self.settings = name, masker, fingerprint, settings
         self.seen: list[dict] = []
         self.begun: list[int] = []
 
@@ -77,6 +83,60 @@ def test_pictures_are_masked_as_the_actor_wants(simulator, tmp_path, bright) -> 
     assert len(bright.asked) == 2 * 3  # cameras, and the moments of one episode of two steps
     white = (true.seen[0]["side"] == 255).all(axis=2).mean()
     assert white > 0.5
+
+
+def test_episodes_of_another_policy_or_mask_do_not_count(simulator, tmp_path, bright) -> None:
+    record = tmp_path / "rollouts.jsonl"
+    said: list[str] = []
+
+    def begun(actor: Idle) -> list[int]:
+        roll_out([actor], SETUP, 1, 7, record, ["cleared"], load_masker=lambda name: bright, say=said.append)
+        return actor.begun
+
+    assert begun(Idle(masker="bright")) == [7]
+    assert begun(Idle(masker="bright")) == []
+    assert said == []
+    assert begun(Idle(masker="bright", fingerprint="trained further")) == [7]
+    assert said == [
+        f"{record}: 1 of its episodes stay there but do not count, as they are of other policies or masks by "
+        "the names idle"
+    ]
+    for settings in (
+        MaskSettings("blur", 1),
+        MaskSettings(every=2),
+        MaskSettings("overlay", 1, {"dilate": 0.1}),
+    ):
+        assert begun(Idle(masker="bright", settings=settings)) == [7]
+    bright.fingerprint = "ba9876543210"
+    assert begun(Idle(masker="bright")) == [7]
+    assert begun(Idle(masker="none")) == [7]
+    assert len(record.read_text().splitlines()) == 7
+    bright.fingerprint = "0123456789ab"
+    assert begun(Idle(masker="bright")) == []  # the first policy's are still there
+
+    # Records of old, without fingerprints, are read, and do not count.
+    rows = [json.loads(line) for line in record.read_text().splitlines()]
+    record.write_text(
+        "".join(json.dumps({k: v for k, v in r.items() if k != "fingerprint"}) + "\n" for r in rows)
+    )
+    assert begun(Idle(masker="bright")) == [7]
+
+
+def test_a_cloned_actors_fingerprint_is_of_its_weights_and_sizes() -> None:
+    config = PolicyConfig(picture=32, width=4, hidden=32, blocks=1, horizon=4, execute=3, noise_steps=4)
+    policy = DiffusionPolicy(config)
+
+    def fingerprint(name: str = "x") -> str:
+        return ClonedActor(name, policy, "none", MaskSettings()).fingerprint
+
+    first = fingerprint()
+    assert fingerprint("y") == first
+    policy.config = replace(config, execute=2)
+    assert fingerprint() != first
+    policy.config = config
+    with torch.no_grad():
+        next(policy.parameters()).view(-1)[0] += 1
+    assert fingerprint() != first
 
 
 def test_a_cloned_actor_looks_again_after_a_few_actions() -> None:

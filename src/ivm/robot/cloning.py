@@ -15,12 +15,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ivm.errors import CheckpointError, ModelError, OptionError, TrainingError
+from ivm.masker import Masker
 from ivm.models.config import check_device
 from ivm.robot.config import CloningConfig, PolicyConfig
 from ivm.robot.demonstrations import episode_files, read_episode, read_setup
 from ivm.robot.lcbc import DiffusionPolicy
 from ivm.robot.moments import Batch, Moments, heatmaps_of
-from ivm.types import Masking
 
 __all__ = ["Trained", "load_policy", "train_policy"]
 
@@ -44,7 +44,7 @@ def train_policy(
     config: CloningConfig | None = None,
     say: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] | None = None,
-    load_masker: Callable[[str], Masking] | None = None,
+    load_masker: Callable[[str], Masker] | None = None,
     device: str = "auto",
 ) -> Trained:
     """Train a policy; writes `policy.safetensors`, `log.jsonl` and, until it is done, `checkpoint.pt`.

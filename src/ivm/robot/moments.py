@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ivm.masker import Masker, load
 from ivm.robot.config import TRUE_MASKS, UNMASKED, CloningConfig
 from ivm.robot.demonstrations import Episode
 from ivm.robot.lcbc import text_features
 from ivm.robot.masking import MaskSettings, StreamMasker, mask_picture
-from ivm.types import Heatmap, Masking
+from ivm.types import Heatmap
 
 __all__ = ["Batch", "Moments", "heatmaps_of", "shrink"]
 
@@ -113,11 +114,12 @@ def heatmaps_of(
     episodes: list[Episode],
     config: CloningConfig,
     say: Callable[[str], None],
-    load_masker: Callable[[str], Masking] | None = None,
+    load_masker: Callable[[str], Masker] | None = None,
 ) -> list[dict[str, list[Heatmap]]] | None:
     """A heatmap of every picture of the episodes, by camera; None where pictures are not to be masked.
 
-    A model's are made as they are at test, for every n-th picture, and kept beside the demonstrations.
+    A model's are made as they are at test, for every n-th picture, and kept beside the demonstrations, in a
+    folder for each fingerprint: a model that has changed makes its own.
 
     Args:
         folder: of the demonstrations.
@@ -134,11 +136,9 @@ def heatmaps_of(
             {c: [Heatmap.from_mask(mask) for mask in episode.arrays[f"{c}_relevant"]] for c in cameras}
             for episode in episodes
         ]
-    from ivm.masker import load
-
     masker = (load_masker or load)(config.masker)
     name = "".join(c if c.isalnum() else "-" for c in config.masker)
-    kept = folder / "heatmaps" / f"{name}-{config.every}"
+    kept = folder / "heatmaps" / f"{name}-{masker.fingerprint}-{config.every}"
     kept.mkdir(parents=True, exist_ok=True)
     missing = [episode for episode in episodes if not (kept / f"{episode.seed:06d}.npz").exists()]
     if missing:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,8 @@ _IMAGES = "observation.images."  # LeRobot's prefix of pictures
 
 class MaskedPolicy:
     """A policy that sees masked pictures; whatever else the policy offers passes through.
+
+    Methods that give back the policy itself, such as torch's `.to(device)` and `.eval()`, give back this one.
 
     The policy has `select_action(batch)`, as LeRobot's `PreTrainedPolicy` does, where a batch is a dict:
     pictures float [B, 3, H, W] in [0, 1] (or uint8) under "observation.images.<camera>", instructions as a
@@ -63,7 +67,20 @@ class MaskedPolicy:
     def __getattr__(self, name: str) -> Any:
         if name == "policy":  # before __init__, as when it is copied
             raise AttributeError(name)
-        return getattr(self.policy, name)
+        found = getattr(self.policy, name)
+        if not inspect.ismethod(found) or found.__self__ is not self.policy:
+            return found
+
+        @wraps(found)
+        def passed_on(*given: Any, **options: Any) -> Any:
+            result = found(*given, **options)
+            return self if result is self.policy else result  # .to(device), .eval(): masks must not be lost
+
+        return passed_on
+
+    def __call__(self, batch: Mapping[str, Any], **options: Any) -> Any:
+        """As `forward`."""
+        return self.forward(batch, **options)
 
     def reset(self) -> None:
         """Forget all heatmaps, and reset the policy if it can be; call it when episodes begin."""

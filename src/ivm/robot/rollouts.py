@@ -6,6 +6,7 @@ the same seed with more on it; so policies and conditions are compared on equal 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import deque
@@ -16,8 +17,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from safetensors.torch import save
 
 from ivm.errors import DataError, OptionError, OutputError
+from ivm.masker import Masker, load
 from ivm.robot import MAX_STEPS
 from ivm.robot.cloning import load_policy
 from ivm.robot.config import TRUE_MASKS, UNMASKED, CloningConfig
@@ -27,7 +30,6 @@ from ivm.robot.lcbc import DiffusionPolicy, text_features
 from ivm.robot.masking import MaskSettings
 from ivm.robot.moments import shrink
 from ivm.robot.wrappers import MaskedObservation
-from ivm.types import Masking
 
 __all__ = [
     "CONDITIONS",
@@ -56,11 +58,13 @@ class Actor(Protocol):
         name: for tables and records.
         masker: how its pictures are masked: "none", "environment" or a model's name.
         settings: of masking.
+        fingerprint: tells it, without its masks, from others of its name.
     """
 
     name: str
     masker: str
     settings: MaskSettings
+    fingerprint: str
 
     def begin(self, env: Any, seed: int) -> None:
         """An episode begins; `env` is the tabletop without wrappers."""
@@ -77,6 +81,8 @@ class ClonedActor:
     def __init__(self, name: str, policy: DiffusionPolicy, masker: str, settings: MaskSettings) -> None:
         self.name, self.masker, self.settings = name, masker, settings
         self._policy, self._waiting = policy.eval(), deque[np.ndarray]()
+        content = save(policy.state_dict(), {"config": json.dumps(policy.config.to_json())})
+        self.fingerprint = hashlib.sha256(content).hexdigest()[:16]
 
     def begin(self, env: Any, seed: int) -> None:
         """Its own noise is drawn from the seed, too: an episode is the same every time."""
@@ -104,6 +110,7 @@ class ExpertActor:
     name = EXPERT
     masker = UNMASKED
     settings = MaskSettings()
+    fingerprint = EXPERT
 
     def begin(self, env: Any, seed: int) -> None:
         """See `Actor`."""
@@ -169,20 +176,25 @@ def roll_out(
     record: Path,
     conditions: Sequence[str] = tuple(CONDITIONS),
     progress: Callable[[int, int], None] | None = None,
-    load_masker: Callable[[str], Masking] | None = None,
+    load_masker: Callable[[str], Masker] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[dict[str, Any]]:
     """Try every actor in every condition on seeds `seed`, `seed + 1`, ...; the same call goes on.
+
+    Lines of the record count only where they are of the very same policy, masker and settings of masking.
 
     Args:
         actors: with different names.
         setup: of the environment; `cleared` is set by the condition.
         episodes: for each actor and condition.
         seed: of the first episode.
-        record: JSON-lines file, a line an episode, added to as they end: name, masker, condition, seed,
-            environment, success, steps, instruction. Lines that it has already are not done again.
+        record: JSON-lines file, a line an episode, added to as they end: name, masker, fingerprint,
+            condition, seed, environment, success, steps, instruction. Lines that it has already are not done
+            again.
         conditions: of CONDITIONS.
         progress: called with (episodes done, episodes in all).
         load_masker: makes the masker of a name; default `ivm.masker.load`.
+        say: called with a line for people where the record has others of an actor's name, which do not count.
 
     Returns:
         the rows asked for, those of earlier calls included. Ctrl-C (KeyboardInterrupt) passes; what is in the
@@ -202,35 +214,44 @@ def roll_out(
     if len(set(names)) < len(names):
         raise OptionError(f"policies must have different names, but got {', '.join(names)}: rename a folder")
     there = _read(record)
+    maskers: dict[str, Masker | str] = {UNMASKED: UNMASKED, TRUE_MASKS: TRUE_MASKS}
+    for actor in actors:
+        if actor.masker not in maskers:
+            maskers[actor.masker] = (load_masker or load)(actor.masker)
+    fingerprints = {actor.name: _fingerprint(actor, maskers[actor.masker]) for actor in actors}
+    others = [
+        row["name"]
+        for row in there.values()
+        if fingerprints.get(row["name"], row["fingerprint"]) != row["fingerprint"]
+    ]
+    if others:
+        say(
+            f"{record}: {len(others)} of its episodes stay there but do not count, as they are of other "
+            f"policies or masks by the names {', '.join(sorted(set(others)))}"
+        )
     rows, wanted = [], len(actors) * len(conditions) * episodes
     record.parent.mkdir(parents=True, exist_ok=True)
-    from ivm.masker import load
-
     for condition in conditions:
         place = replace(setup, cleared=condition == "cleared")
         for actor in actors:
             env: Any = None
             for number in range(seed, seed + episodes):
-                key = _key(actor.name, actor.masker, condition, number, place.to_json())
-                if key in there:
-                    rows.append(there[key])
+                asked = {
+                    "name": actor.name,
+                    "masker": actor.masker,
+                    "fingerprint": fingerprints[actor.name],
+                    "condition": condition,
+                    "seed": number,
+                    "environment": place.to_json(),
+                }
+                if _key(asked) in there:
+                    rows.append(there[_key(asked)])
                 else:
-                    if env is None:  # a masker and an OpenGL context, only where there is something to do
-                        bare = place.make()
-                        env = bare
+                    if env is None:  # an OpenGL context, only where there is something to do
+                        env = place.make()
                         if actor.masker != UNMASKED:
-                            masker: Masking | str = TRUE_MASKS
-                            if actor.masker != TRUE_MASKS:
-                                masker = (load_masker or load)(actor.masker)
-                            env = MaskedObservation(bare, masker, actor.settings)
-                    row = {
-                        "name": actor.name,
-                        "masker": actor.masker,
-                        "condition": condition,
-                        "seed": number,
-                        "environment": place.to_json(),
-                        **_episode(env, actor, number),
-                    }
+                            env = MaskedObservation(env, maskers[actor.masker], actor.settings)
+                    row = {**asked, **_episode(env, actor, number)}
                     _append(record, row)
                     rows.append(row)
                 if progress is not None:
@@ -265,20 +286,28 @@ def _episode(env: Any, actor: Actor, seed: int) -> dict[str, Any]:
     return {"success": bool(success), "steps": steps, "instruction": observation["instruction"]}
 
 
-def _key(name: str, masker: str, condition: str, seed: int, environment: dict[str, Any]) -> tuple[Any, ...]:
-    return name, masker, condition, seed, json.dumps(environment, sort_keys=True)
+def _fingerprint(actor: Actor, masker: Masker | str) -> str:
+    """A hash of all that decides what an actor does: itself, and how its pictures are masked."""
+    masks = masker if isinstance(masker, str) else masker.fingerprint
+    settings = actor.settings
+    parts = [actor.fingerprint, masks, settings.mode, settings.every, dict(settings.options)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _read(record: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
+def _key(row: dict[str, Any]) -> str:
+    names = ("name", "masker", "fingerprint", "condition", "seed", "environment")
+    return json.dumps([row[name] for name in names], sort_keys=True)
+
+
+def _read(record: Path) -> dict[str, dict[str, Any]]:
     if not record.exists():
         return {}
     lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
     rows = {}
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
-            key = _key(row["name"], row["masker"], row["condition"], row["seed"], row["environment"])
-            rows[key] = {**row, "success": bool(row["success"])}
+            row = {"fingerprint": "", **json.loads(line)}  # older records have none
+            rows[_key(row)] = {**row, "success": bool(row["success"])}
         except (ValueError, KeyError, TypeError) as error:
             if number == len(lines) and not line.endswith("\n"):  # cut off as it was written
                 record.write_text("".join(lines[:-1]), encoding="utf-8")
