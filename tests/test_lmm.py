@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import traceback
 
 import cv2
 import numpy as np
 import pytest
 
-from ivm.errors import InstructionError, LMMError, OptionError
+from ivm.errors import ImageError, InstructionError, LMMError, OptionError
 from ivm.lmm import LMM, SHOW, MaskedChat, image_url, messages_for
 
 httpx = pytest.importorskip("httpx")
@@ -171,12 +172,47 @@ def test_a_busy_server_is_asked_again_and_a_refusal_is_told(monkeypatch, two):
         ('{"choices": []}', "choices"),
         ('{"choices": [{"message": {"content": null}}]}', "content is NoneType"),
         ('{"error": "boom"}', "boom"),
+        ('{"choices": 3}', "choices"),
+        ("[" * 100_000, "must answer in JSON"),
     ],
 )
 def test_answers_of_another_form_are_named(content, words, two):
     server = Server(httpx.Response(200, content=content))
     with pytest.raises(LMMError, match=words):
         client(server).complete(messages_for("what?", [image_url(two)]))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('{"choices": [{"message": {"content": "all of it"}}]}', ["all of it"]),  # knows no streams
+        ('{\n "choices": [{"message": {"content": "all"}}]\n}\n', ["all"]),
+        ('data: {"choices": null}\n\ndata: {"choices": [{"delta": {"content": "a"}}]}\n\n', ["a"]),
+        ('data: {"choices": [{"delta": null}]}\n\ndata: {"choices": [], "usage": {}}\n\n', []),
+    ],
+)
+def test_streams_of_other_forms(content, expected, two):
+    server = Server(httpx.Response(200, content=content))
+    assert list(client(server).stream(messages_for("what?", [image_url(two)]))) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("<html>", "must answer in JSON"),
+        ("", "must answer in JSON"),
+        (": hello\n\n", "must answer in JSON"),
+        ('{"choices": null}', "choices"),
+        ('data: {"choices": [3]}\n\n', "delta"),
+        ('data: {"choices": 3}\n\n', "delta"),
+        ('data: {"choices": [{"delta": {"content": []}}]}\n\n', "content is list"),
+        ('data: {"error": {"message": "boom"}}\n\n', "boom"),
+    ],
+)
+def test_streams_that_cannot_be_read_are_errors(content, words, two):
+    server = Server(httpx.Response(200, content=content))
+    with pytest.raises(LMMError, match=words):
+        list(client(server).stream(messages_for("what?", [image_url(two)])))
 
 
 def test_a_broken_stream_is_an_error_of_ours(two):
@@ -207,10 +243,72 @@ def test_the_key_goes_to_the_server_and_nowhere_else(server, two):
     assert "secret-3" not in str(caught.value)
 
 
+def test_a_key_that_no_header_can_hold_is_never_shown(two, monkeypatch):
+    assert client(Server(), api_key=" secret-1\r\n").api_key == "secret-1"
+    assert client(Server(), api_key=" \n").api_key is None
+    for key in ("secret-1\nX: y", "secret-1é", "secret-1\0", b"secret-1"):
+        with pytest.raises(OptionError, match="printable ASCII") as caught:
+            client(Server(), api_key=key)
+        assert "secret" not in str(caught.value)
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("asked again"))
+    server = Server(httpx.LocalProtocolError("Illegal header value b'Bearer abc'"))
+    with pytest.raises(LMMError, match="header") as caught:
+        client(server, api_key="abc").complete(messages_for("what?", [image_url(two)]))
+    assert "Bearer abc" not in "".join(traceback.format_exception(caught.value))
+    assert len(server.requests) == 1
+
+
+def test_a_refusal_that_breaks_off_is_an_error_of_ours(two, monkeypatch):
+    class Slow(httpx.SyncByteStream):
+        def __iter__(self):
+            yield b"{"
+            raise httpx.ReadTimeout("slow")
+
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    server = Server(*[httpx.Response(500, stream=Slow()) for _ in range(3)])
+    with pytest.raises(LMMError, match="ReadTimeout"):
+        client(server).complete(messages_for("what?", [image_url(two)]))
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("longest", [100, 1024])
+@pytest.mark.parametrize("show", SHOW)
+def test_the_transform_is_of_the_picture_that_was_sent(show, longest, server, colour_masker):
+    image = np.full((480, 640, 3), 128, np.uint8)
+    image[100:200, 300:500] = COLOURS["red"]
+    chat = MaskedChat(client(server), colour_masker, image, show=show, longest=longest)
+    for text in ("the red square", "the zebra"):
+        rendered = chat.ask(text).rendered
+        *_, last = (p for p in contents(server)[-1][-1]["content"] if p["type"] == "image_url")
+        sent = seen(last["image_url"]["url"])
+        assert sent.shape == rendered.image.shape
+        assert rendered.transform.size == (sent.shape[1], sent.shape[0])
+        ys, xs = np.nonzero((np.abs(sent.astype(int) - COLOURS["red"]) < 60).all(axis=2))
+        if xs.size:
+            box = rendered.transform.to_original([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
+            np.testing.assert_allclose(box, [300, 100, 500, 200], atol=8)
+    assert rendered.image is not image
+
+
+def test_a_picture_too_large_for_its_format_is_named():
+    with pytest.raises(ImageError, match="66000x2 pixels is too large for JPEG"):
+        image_url(np.zeros((2, 66_000, 3), np.uint8))
+
+
 def test_wrong_options_are_refused(server, two, colour_masker):
-    for url in ("localhost:8000", "ftp://a/b", "", "https://"):
+    for url in (
+        "localhost:8000",
+        "ftp://a/b",
+        "",
+        "https://",
+        "http://[::1/v1",
+        "http://localhost:abc/v1",
+        "http://localhost:99999/v1",
+    ):
         with pytest.raises(OptionError, match="base_url"):
             LMM("fake", url)
+    with pytest.raises(OptionError, match="base_url"):
+        LMM("fake", "http://é..x/v1").complete([])  # which httpx alone finds wrong
     with pytest.raises(OptionError, match="model"):
         LMM("", URL)
     with pytest.raises(OptionError, match="timeout"):
@@ -219,11 +317,21 @@ def test_wrong_options_are_refused(server, two, colour_masker):
         MaskedChat(client(server), colour_masker, two, show="none")
     with pytest.raises(OptionError, match="longest"):
         MaskedChat(client(server), colour_masker, two, longest=1)
-    chat = MaskedChat(client(server), colour_masker, two, mode="nonsense")
-    with pytest.raises(OptionError, match="mode"):
-        chat.ask("red")
+    for options, words in (
+        ({"mode": "nonsense"}, "mode must be"),
+        ({"mode": []}, "mode must be"),
+        ({"sigma": 3}, "but got sigma"),
+        ({"threshold": 2}, "threshold"),
+        ({"exact": "false"}, "exact must be True or False"),
+        ({"mode": "overlay", "margin": 0.1}, "no use for margin"),
+        ({"show": {}}, "show must be"),
+    ):
+        with pytest.raises(OptionError, match=words):
+            MaskedChat(client(server), colour_masker, two, **options)
+    assert colour_masker.backend.encoded == []
+    chat = MaskedChat(client(server), colour_masker, two)
     with pytest.raises(InstructionError):
-        MaskedChat(client(server), colour_masker, two).ask("")
+        chat.ask("")
     assert chat.turns == []
 
 

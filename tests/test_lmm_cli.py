@@ -62,10 +62,21 @@ def test_dry_run_asks_nobody_and_json_tells_what_was_found(lmm_server, photo):
     assert not lmm_server
 
 
-def test_wrong_use_is_one_sentence(photo):
+def test_wrong_use_is_one_sentence(photo, monkeypatch):
     result = run(app, ["ask", str(photo), "the cup", "--lmm", "fake", "--url", "localhost"])
     assert result.exit_code == 2
     assert "base_url must be" in result.output
+    monkeypatch.setattr("ivm.lmm_cli.open_masker", lambda *_: pytest.fail("the model was loaded"))
+    for options, words in (
+        (["--mode", "nope"], "mode must be"),
+        (["--show", "nope"], "show must be"),
+        (["--tiles", "nope"], "tiles must be"),
+        (["--url", "http://[::1/v1"], "base_url must be"),
+    ):
+        result = run(app, ["ask", str(photo), "the cup", *TO, *options])
+        assert result.exit_code == 2
+        assert words in result.output
+    monkeypatch.undo()
     result = run(app, ["ask", str(photo), "the cup", "--lmm", "fake", "--url", "http://localhost:9/v1"])
     assert result.exit_code == 1
     assert "is the server running?" in result.output

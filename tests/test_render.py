@@ -17,7 +17,17 @@ from PIL import Image
 
 import ivm.render as module
 from ivm.errors import ImageError, InputError, OptionError
-from ivm.render import MODES, NOT_FOUND, Rendered, Transform, blend, render, soft_mask
+from ivm.render import (
+    MODES,
+    NOT_FOUND,
+    Rendered,
+    Transform,
+    blend,
+    check_options,
+    render,
+    shrink,
+    soft_mask,
+)
 from ivm.types import Heatmap
 
 REMOVING = ["overlay", "blur", "grayscale", "overlay+crop", "darken", "transparent"]
@@ -523,3 +533,34 @@ def test_rendering_loads_no_model_and_sets_no_threads() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "message"),
+    [
+        ("nope", {}, "mode must be one of"),
+        ("overlay", {"colour": "no colour"}, "colour"),
+        ("overlay", {"treshold": 0.5}, "options must be among .*threshold.*, but got treshold"),
+        ("overlay", {"threshold": 1.5}, "threshold must be in"),
+        ("overlay", {"exact": "false"}, "exact must be True or False"),
+        ("crop", {"longest": 0}, "longest"),
+    ],
+)
+def test_wrong_options_are_found_without_a_picture(mode: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        check_options(mode, options)
+
+
+def test_right_options_pass_and_a_large_size_is_not_made() -> None:
+    check_options("crop", {"threshold": 1.0, "longest": 20_000, "margin": None, "not_found": "error"})
+
+
+@pytest.mark.parametrize("longest", [100, 59, 7])
+def test_shrinking_keeps_coordinates_true_and_never_enlarges(longest: int) -> None:
+    image = np.arange(40 * 60 * 3, dtype=np.uint8).reshape(40, 60, 3)
+    rendered = Rendered(image, Transform((60, 40), (60, 40)), kept_whole=True)
+    small = shrink(rendered, longest)
+    assert max(small.image.shape[:2]) == min(60, longest)
+    assert small.kept_whole
+    height, width = small.image.shape[:2]
+    assert np.allclose(small.transform.to_original((width, height)), (60, 40))

@@ -40,7 +40,8 @@ def test_a_key_is_not_lent_to_the_world(served, monkeypatch):
     assert len(served) == 1
 
 
-def test_wrong_modes_are_refused_before_serving(served):
+def test_wrong_modes_are_refused_before_the_model_is_loaded(served, monkeypatch):
+    monkeypatch.setattr("ivm.server_cli.open_masker", lambda *_: pytest.fail("the model was loaded"))
     result = run(app, ["serve", "--mode", "overlai"])
     assert result.exit_code == 2
     assert "mode must be" in result.output

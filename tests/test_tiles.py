@@ -97,6 +97,7 @@ def test_tiles_that_make_no_sense_are_refused(tiles: object, message: str) -> No
 def test_tiles_are_written_as_people_write_them() -> None:
     written = {None: None, "auto": "auto", "4": 4, "2x3": (2, 3), "2X3": (2, 3), "0": 0}
     assert {text: parse_tiles(text) for text in written} == written
+    assert [parse_tiles(one) for one in (4, [2, 3], (2, 3))] == [4, (2, 3), (2, 3)]
     for text in ("many", "", "x", "2x", "x2", "2x2x2", "-1", "1.5", "²", " 2", "AUTO"):
         with pytest.raises(OptionError, match="tiles must be auto, a number"):
             parse_tiles(text)

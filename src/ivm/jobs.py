@@ -22,9 +22,9 @@ import numpy as np
 from ivm.errors import DataError, InputError, IVMError, OptionError, OutputError
 from ivm.images import IMAGE_SUFFIXES, read_image, write_image
 from ivm.masker import Masker
-from ivm.render import render
+from ivm.render import check_options, render
 from ivm.tiles import Tiles
-from ivm.types import Heatmap, check_instruction, check_threshold
+from ivm.types import Heatmap, check_instruction
 
 __all__ = [
     "RESULTS",
@@ -64,12 +64,7 @@ class Settings:
         Raises:
             OptionError: as `ivm.render` raises it.
         """
-        threshold = self.options.get("threshold")
-        if threshold is not None:
-            check_threshold(threshold)
-        # One pixel, which is the target whatever the threshold: `render` checks the rest.
-        found = Heatmap(np.ones((1, 1), np.float32), threshold=0.0)
-        render(np.zeros((1, 1, 3), np.uint8), found, self.mode, **{**self.options, "threshold": None})
+        check_options(self.mode, self.options)
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
-from ivm.errors import LMMError, OptionError, require
+from ivm.errors import ImageError, LMMError, OptionError, require
 from ivm.images import ImageLike, read_image
 from ivm.masker import Masker
-from ivm.render import Rendered, render
+from ivm.render import Rendered, Transform, check_options, render, shrink
 from ivm.tiles import Tiles
 from ivm.types import Heatmap
 
@@ -34,6 +34,8 @@ __all__ = [
     "Reply",
     "Turn",
     "check_address",
+    "check_chat",
+    "check_key",
     "image_url",
     "messages_for",
 ]
@@ -86,7 +88,7 @@ class LMM:
         transport: an httpx transport; None for the network. For tests and for proxies.
 
     Raises:
-        OptionError: the URL or a number cannot be used.
+        OptionError: the URL, the key or a number cannot be used.
     """
 
     model: str
@@ -98,6 +100,7 @@ class LMM:
     transport: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "api_key", check_key(self.api_key))
         check_address(self.base_url, self.api_key)
         if not self.model:
             raise OptionError("model must be the name of an LMM on the server, but is empty")
@@ -120,35 +123,33 @@ class LMM:
         with self._send(messages, False, options) as response:
             response.read()
             content = _json(response.text, response.url.host)
-        try:
-            choice = content["choices"][0]
-            text = choice["message"]["content"]
-            if not isinstance(text, str):
-                raise TypeError(f"content is {type(text).__name__}")
-        except (KeyError, IndexError, TypeError) as error:
-            raise LMMError(
-                f"the answer of {self.model} must hold choices[0].message.content as text, but: {error!r}"
-            ) from error
+        text, usage = _text(content, "message", self.model), content.get("usage")
         return Reply(
             text,
             str(content.get("model") or ""),
-            content.get("usage") or {},
-            str(choice.get("finish_reason") or ""),
+            usage if isinstance(usage, dict) else {},
+            str(content["choices"][0].get("finish_reason") or ""),
         )
 
     def stream(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> Iterator[str]:
-        """Ask, and get the answer in pieces as the LMM writes it; arguments and errors as in `complete`."""
+        """Ask, and get the answer in pieces as the LMM writes it; arguments and errors as in `complete`.
+
+        Of a server that knows no streams the answer comes in one piece.
+        """
         with self._send(messages, True, options) as response:
+            streams, whole = False, ""
             for line in response.iter_lines():
                 if not line.startswith("data:"):
+                    whole += "" if streams else line + "\n"
                     continue
-                data = line.removeprefix("data:").strip()
+                streams, data = True, line.removeprefix("data:").strip()
                 if data == "[DONE]":
                     return
-                for choice in _json(data, response.url.host).get("choices", [])[:1]:
-                    piece = (choice.get("delta") or {}).get("content")
-                    if piece:
-                        yield piece
+                piece = _text(_json(data, response.url.host), "delta", self.model)
+                if piece:
+                    yield piece
+            if not streams:
+                yield _text(_json(whole, response.url.host), "message", self.model)
 
     def _send(self, messages: Sequence[Mapping[str, Any]], stream: bool, options: Mapping[str, Any]) -> Any:
         """An open response of status 200; a context manager that closes it and its client."""
@@ -166,21 +167,24 @@ class LMM:
                 wait = 0.5 * 2.0 ** (self.retries - left)
                 try:
                     response = client.send(client.build_request("POST", url, json=body), stream=True)
-                except httpx.TransportError as error:
+                    if response.status_code == 200:
+                        return _Open(response, client)
+                    text = response.read()[:2000].decode("utf-8", "replace")
+                except httpx.InvalidURL as error:
+                    raise OptionError(f"base_url must be an address, but {url!r} is none: {error}") from error
+                except httpx.LocalProtocolError:  # its words may hold a header, and so the key
+                    raise LMMError(f"{url} cannot be asked: a header of the request is not valid") from None
+                except httpx.RequestError as error:
                     if left:
                         time.sleep(wait)
                         continue
                     raise LMMError(
                         f"{url} does not answer ({type(error).__name__}: {error}): is the server running?"
                     ) from error
-                if response.status_code == 200:
-                    return _Open(response, client)
                 asked = response.headers.get("retry-after", "")
-                text = response.read()[:2000].decode("utf-8", "replace")
-                response.close()
                 if not left or response.status_code not in _RETRIED:
                     raise LMMError(f"{url} refused with status {response.status_code}: {_reason(text)}")
-                time.sleep(min(_LONGEST_WAIT, float(asked) if asked.isdigit() else wait))
+                time.sleep(min(_LONGEST_WAIT, float(asked) if asked.isdecimal() else wait))
             raise AssertionError("unreachable")
         except BaseException:
             client.close()
@@ -199,7 +203,7 @@ class _Open:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.response.close()
         self.client.close()
-        if isinstance(error, require("httpx", "lmm").TransportError):  # in the middle of the answer
+        if isinstance(error, require("httpx", "lmm").RequestError):  # in the middle of the answer
             url = self.response.url
             raise LMMError(f"{url} broke off its answer ({type(error).__name__}: {error})") from error
 
@@ -212,7 +216,8 @@ class Turn:
         instruction: what was asked.
         reply: what the LMM answered.
         heatmap: what was taken to be relevant.
-        rendered: the picture that the LMM was shown, with the transform of its coordinates.
+        rendered: the picture that the LMM was shown, as it was sent, with the transform of its coordinates;
+            where it was shown two, the second. The first, the whole one, is only scaled down to `longest`.
     """
 
     instruction: str
@@ -255,8 +260,7 @@ class MaskedChat:
         tiles: Tiles = None,
         **options: Any,
     ) -> None:
-        if show not in SHOW:
-            raise OptionError(f"show must be one of {', '.join(SHOW)}, but got {show!r}")
+        check_chat(mode, show, options)
         if longest < 28:
             raise OptionError(f"longest must be at least 28 pixels, but got {longest}")
         self.lmm, self.masker, self.show, self.system, self.longest = lmm, masker, show, system, longest
@@ -266,9 +270,12 @@ class MaskedChat:
         self.turns: list[Turn] = []
 
     def look(self, instruction: str) -> tuple[Heatmap, Rendered]:
-        """What the LMM would be shown for an instruction; asks nobody."""
+        """What the LMM would be shown for an instruction, see `Turn`; asks nobody."""
         heatmap = self.masker(self._features, instruction)
-        return heatmap, render(self._image, heatmap, mode=self._mode, **self._options)
+        rendered = render(self._image, heatmap, mode=self._mode, **self._options)
+        if self.show == "whole":
+            rendered = Rendered(self._image.copy(), _identity(self._image), rendered.kept_whole)
+        return heatmap, shrink(rendered, self.longest)
 
     def messages(self, instruction: str, rendered: Rendered) -> list[dict[str, Any]]:
         """The request for an instruction, after all turns so far."""
@@ -332,17 +339,23 @@ def image_url(image: np.ndarray, longest: int | None = None, quality: int = 90) 
         image: uint8 [H, W, 3] RGB or [H, W, 4] RGBA.
         longest: scaled down to so many pixels along the longer side if larger; None: as it is.
         quality: of JPEG, 1 to 100.
+
+    Raises:
+        ImageError: it is larger than the format can hold.
     """
-    scale = 1.0 if longest is None else longest / max(image.shape[:2])
-    if scale < 1:
-        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+    if longest is not None:
+        image = shrink(Rendered(image, _identity(image)), longest).image
     if image.shape[2] == 4:
         kind, pixels, options = "png", cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA), []
     else:
         kind, pixels = "jpeg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         options = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    _, encoded = cv2.imencode("." + kind, pixels, options)
+    done, encoded = cv2.imencode("." + kind, pixels, options)
+    if not done:  # JPEG ends at 65,500 pixels a side, PNG as OpenCV writes it at a million
+        height, width = image.shape[:2]
+        raise ImageError(
+            f"a picture of {width}x{height} pixels is too large for {kind.upper()}: make it smaller"
+        )
     return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode('ascii')}"
 
 
@@ -352,11 +365,14 @@ def check_address(base_url: str, api_key: str | None) -> None:
     Raises:
         OptionError: it is no http address, holds a password, or the key would travel unencrypted.
     """
-    address = urlsplit(base_url)
+    expected = f"base_url must be such as http://localhost:8000/v1, but got {base_url.rpartition('@')[2]!r}"
+    try:
+        address = urlsplit(base_url)
+        _ = address.port  # reads it: a port may be no number
+    except ValueError as error:
+        raise OptionError(f"{expected}: {error}") from None
     if address.scheme not in ("http", "https") or not address.hostname:
-        raise OptionError(
-            f"base_url must be such as http://localhost:8000/v1, but got {base_url.rpartition('@')[2]!r}"
-        )
+        raise OptionError(expected)
     if address.username or address.password:
         raise OptionError("base_url must not hold a user or password: pass api_key")
     if api_key and address.scheme == "http" and address.hostname not in _LOCAL:
@@ -365,10 +381,54 @@ def check_address(base_url: str, api_key: str | None) -> None:
         )
 
 
+def check_key(api_key: str | None) -> str | None:
+    """A key as it is sent: without white space around it, as a file's last line end; None if nothing is left.
+
+    Raises:
+        OptionError: a header cannot hold it. The message does not, either.
+    """
+    key = api_key.strip() if isinstance(api_key, str) else api_key
+    if key and not (isinstance(key, str) and key.isascii() and key.isprintable()):
+        raise OptionError("api_key must be printable ASCII text, but is not (it is not shown)")
+    return key or None
+
+
+def check_chat(mode: str, show: str, options: Mapping[str, Any]) -> None:
+    """Find wrong settings of a `MaskedChat` before a model is loaded or a picture read.
+
+    Raises:
+        OptionError: one is wrong.
+    """
+    check_options(mode, options)
+    if not isinstance(show, str) or show not in SHOW:
+        raise OptionError(f"show must be one of {', '.join(SHOW)}, but got {show!r}")
+
+
+def _identity(image: np.ndarray) -> Transform:
+    size = (image.shape[1], image.shape[0])
+    return Transform(size, size)
+
+
+def _text(content: dict[str, Any], part: str, model: str) -> str:
+    """choices[0].message.content of an answer; or choices[0].delta.content of a stream's event, if any."""
+    try:
+        choices = content.get("choices") or ([{}] if part == "delta" else [])
+        text = (choices[0].get(part) or {}).get("content")
+        if text is None and part == "delta":
+            return ""  # it tells the role, the usage or the end
+        if not isinstance(text, str):
+            raise TypeError(f"content is {type(text).__name__}")
+    except (LookupError, TypeError, AttributeError) as error:
+        raise LMMError(
+            f"the answer of {model} must hold choices[0].{part}.content as text, but: {error!r}"
+        ) from error
+    return text
+
+
 def _json(text: str, host: str) -> dict[str, Any]:
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LMMError(f"{host} must answer in JSON, but sent {text[:80]!r}") from error
     if not isinstance(content, dict):
         raise LMMError(f"{host} must answer with a JSON object, but sent {text[:80]!r}")
@@ -382,5 +442,5 @@ def _reason(text: str) -> str:
     try:
         error = json.loads(text)["error"]
         return str(error["message"] if isinstance(error, dict) else error)[:300]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return text.strip()[:300] or "no reason given"

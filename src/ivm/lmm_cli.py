@@ -55,16 +55,16 @@ def ask(
     The key is read from an environment variable, so that it stands in no list of processes.
     """
     from ivm.images import write_image
-    from ivm.lmm import LMM, MaskedChat
+    from ivm.lmm import LMM, MaskedChat, check_chat
     from ivm.tiles import parse_tiles
 
     if not instruction:
         raise OptionError("there must be something to ask")
-    client = LMM(lmm, url, api_key=os.environ.get(key_variable) or None)
+    client = LMM(lmm, url, api_key=os.environ.get(key_variable))
+    parsed = parse_tiles(tiles)
+    check_chat(mode, show, {"threshold": threshold})  # before the model is loaded
     masker = open_masker(model, device, threads, model_option)
-    chat = MaskedChat(
-        client, masker, image, mode=mode, show=show, tiles=parse_tiles(tiles), threshold=threshold
-    )
+    chat = MaskedChat(client, masker, image, mode=mode, show=show, tiles=parsed, threshold=threshold)
     for text in instruction:
         if dry_run:
             heatmap, rendered = chat.look(text)

@@ -13,6 +13,7 @@ blends in bytes; its weights are within 1/255 of the exact ones, in a fraction o
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,8 +36,10 @@ __all__ = [
     "Rendered",
     "Transform",
     "blend",
+    "check_options",
     "parse_colour",
     "render",
+    "shrink",
     "soft_mask",
 ]
 
@@ -189,6 +192,8 @@ def render(
     }
     if longest is not None:
         _check_whole(longest, "longest")
+    if not isinstance(exact, bool | np.bool_):  # "false" would be true
+        raise OptionError(f"exact must be True or False, but got {exact!r}")
 
     picture = read_image(image)
     if not isinstance(heatmap, Heatmap):
@@ -242,6 +247,37 @@ def render(
     elif mode == "blur":
         background = blur(part, _pixels(softness, height), exact)
     return _finish(blend(part, weights, background), transform, longest)
+
+
+def check_options(mode: str, options: Mapping[str, Any]) -> None:
+    """Find a wrong deployment mode or option of `render` before a picture is read.
+
+    Args:
+        mode: as in `render`.
+        options: keyword arguments of `render`; None is as if not given.
+
+    Raises:
+        OptionError: as `render` raises it, or `render` has no such option.
+    """
+    known = inspect.getfullargspec(render).kwonlyargs
+    unknown = [str(name) for name in options if name not in known]
+    if unknown:
+        raise OptionError(f"options must be among {', '.join(known)}, but got {', '.join(unknown)}")
+    given = dict(options)
+    if given.get("threshold") is not None:
+        check_threshold(given.pop("threshold"))
+    if given.get("longest") is not None:
+        _check_whole(given.pop("longest"), "longest")  # and not make so large a picture
+    # One pixel, which is the target whatever the threshold: `render` checks the rest.
+    found = Heatmap(np.ones((1, 1), np.float32), threshold=0.0)
+    render(np.zeros((1, 1, 3), np.uint8), found, mode, **given)
+
+
+def shrink(rendered: Rendered, longest: int) -> Rendered:
+    """At most `longest` pixels along the longer side, with the transform of that; never enlarged."""
+    if max(rendered.image.shape[:2]) <= longest:
+        return rendered
+    return _finish(rendered.image, rendered.transform, longest, rendered.kept_whole)
 
 
 def soft_mask(

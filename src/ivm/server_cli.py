@@ -40,7 +40,6 @@ def serve(
     uvicorn = require("uvicorn", "server")
     require("fastapi", "server")
     require("httpx", "server")
-    from ivm.lmm import check_address
     from ivm.server.app import create_app
     from ivm.server.proxy import Masking, Upstream
 
@@ -49,14 +48,12 @@ def serve(
         raise OptionError(
             f"listening on {host} would let anybody spend the key in IVM_LMM_KEY: set IVM_SERVER_TOKEN, too"
         )
-    behind = None
-    if upstream:
-        check_address(upstream, key)
-        behind = Upstream(upstream, key)
+    behind = Upstream(upstream, key) if upstream else None
+    masking = Masking(mode=mode, show=show)  # wrong settings are told before the model is loaded
     app = create_app(
         open_masker(model, device, threads, model_option),
         behind,
-        Masking(mode=mode, show=show),
+        masking,
         token=token,
         hosts=("127.0.0.1", "localhost", "[::1]", "::1") if host in _LOCAL else (),
     )

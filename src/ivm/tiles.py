@@ -6,9 +6,10 @@ Everything here is ours; the paper's model sees one resized image and nothing el
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
@@ -51,20 +52,24 @@ class Tile:
     inner: tuple[bool, bool, bool, bool]
 
 
-def parse_tiles(text: str | None) -> Tiles:
-    """Tiles as people write them: "auto", "4", or rows and columns as in "2x3"; None stays None.
+def parse_tiles(given: str | int | Sequence[int] | None) -> Tiles:
+    """Tiles as people, JSON and Python write them: "auto", "4" or 4, "2x3" or [2, 3]; None stays None.
 
     Raises:
         OptionError: it is none of these.
     """
-    if text is None:
+    if given is None:
         return None
-    if text == "auto":
+    if given == "auto":
         return "auto"
-    numbers = [int(part) for part in text.lower().split("x") if part.isascii() and part.isdigit()]
-    if len(numbers) != text.lower().count("x") + 1 or len(numbers) > 2:
-        raise OptionError(f"tiles must be auto, a number, or rows and columns such as 2x3, but got {text!r}")
-    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+    parts: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
+    if isinstance(given, str):
+        parts = given.lower().split("x")
+    # Six digits: more tiles than there can be, and a number that is quickly read.
+    counts = [part for part in parts if type(part) in (int, str) and re.fullmatch("[0-9]{1,6}", str(part))]
+    if len(counts) != len(parts) or len(parts) not in (1, 2):
+        raise OptionError(f"tiles must be auto, a number, or rows and columns such as 2x3, but got {given!r}")
+    return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
 
 
 def grid_shape(size: tuple[int, int]) -> tuple[int, int]:

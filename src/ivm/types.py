@@ -46,7 +46,7 @@ def check_threshold(threshold: float, name: str = "threshold") -> float:
     """
     try:
         value = float(threshold)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # OverflowError: a whole number beyond every float
         raise OptionError(f"{name} must be a number in [0, 1], but got {threshold!r}") from None
     if not 0.0 <= value <= 1.0:  # also refuses NaN
         raise OptionError(f"{name} must be in [0, 1], but got {threshold!r}")

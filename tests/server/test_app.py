@@ -6,6 +6,8 @@ import pytest
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("fastapi")
 
+from fastapi import FastAPI  # noqa: E402
+
 from ivm.lmm import image_url  # noqa: E402
 from ivm.server.app import create_app  # noqa: E402
 from ivm.server.pictures import decode_picture  # noqa: E402
@@ -66,6 +68,14 @@ def test_the_page_and_health_are_there(colour_masker):
         ({"options": {"threshold": 2}}, 400, "threshold"),
         ({"options": {"sigma": 2}}, 400, "sigma"),
         ({"nonsense": 1}, 400, "nonsense"),
+        ({"instruction": ["red"] * 33}, 400, "at most 32 instructions"),
+        ({"options": "abc"}, 400, "options"),
+        ({"options": {"exact": True}}, 400, "exact"),
+        ({"options": {"threshold": 10**400}}, 400, "threshold"),
+        ({"options": {"longest": 20_000}}, 400, "longest must be at most 5000"),
+        ({"tiles": True}, 400, "tiles"),
+        ({"tiles": "9" * 5000}, 400, "tiles must be"),
+        ({"tiles": [2, 3, 4]}, 400, "tiles must be"),
     ],
 )
 def test_bad_requests_are_one_sentence(url, colour_masker, change, status, words):
@@ -83,6 +93,61 @@ def test_a_fault_of_ours_is_no_traceback_for_the_client(url, colour_masker, monk
     answer = ask(create_app(colour_masker), "POST", "/v1/mask", json={"image": url, "instruction": "red"})
     assert answer.status_code == 500
     assert "secret detail" not in answer.text
+
+
+def test_every_error_has_openais_form(url, colour_masker, monkeypatch):
+    app, headers = create_app(colour_masker), {"content-type": "application/json"}
+    deep = b'{"image": ' + b"[" * 50_000 + b"]" * 50_000 + b"}"
+    for method, path, content, status in (
+        ("POST", "/v1/mask", deep, 400),
+        ("POST", "/v1/mask", b"{", 400),
+        ("GET", "/v1/mask", None, 405),
+        ("GET", "/v1/nothing", None, 404),
+    ):
+        answer = ask(app, method, path, content=content, headers=headers)
+        assert answer.status_code == status
+        assert answer.json()["error"]["message"]
+    monkeypatch.setattr(type(colour_masker), "__call__", lambda *_: 1 / 0)
+    answer = ask(app, "POST", "/v1/mask", json={"image": url, "instruction": "red"})
+    assert answer.status_code == 500
+    assert "log" in answer.json()["error"]["message"]
+    long = ask(app, "POST", "/v1/mask", json={"image": url, "instruction": "red", "mode": "x" * 100_000})
+    assert len(long.content) < 2000
+
+
+def test_large_pictures_are_refused(colour_masker):
+    url = image_url(np.zeros((100, 150, 3), np.uint8))
+    app = create_app(colour_masker, max_pixels=10_000)
+    answer = ask(app, "POST", "/v1/mask", json={"image": url, "instruction": "red"})
+    assert answer.status_code == 400
+    assert "at most 10,000" in answer.json()["error"]["message"]
+    tall = image_url(np.zeros((30_000, 2, 3), np.uint8))
+    answer = ask(create_app(colour_masker), "POST", "/v1/mask", json={"image": tall, "instruction": "red"})
+    assert "dilate may reach at most 1024 pixels" in answer.json()["error"]["message"]
+
+
+def test_tiles_may_be_numbers(colour_masker):
+    app, url = create_app(colour_masker), image_url(np.zeros((240, 320, 3), np.uint8))
+    for tiles, encoded in ((2, 5), ([1, 2], 8), ("1x2", 8)):
+        body = {"image": url, "instruction": "red", "tiles": tiles}
+        assert ask(app, "POST", "/v1/mask", json=body).status_code == 200
+        assert len(colour_masker.backend.encoded) == encoded
+
+
+@pytest.mark.parametrize("prefix", ["/ivm", "/v1", "/v"])
+def test_who_may_ask_is_checked_wherever_it_is_mounted(prefix, url, colour_masker):
+    outer = FastAPI()
+    outer.mount(prefix, create_app(colour_masker, token="open sesame", largest=10_000))
+    body, path = {"image": url, "instruction": "red"}, f"{prefix}/v1/mask"
+    right = {"authorization": "Bearer open sesame"}
+    assert ask(outer, "POST", path, json=body).status_code == 401
+    assert ask(outer, "GET", f"{prefix}/v1/models").status_code == 401
+    assert ask(outer, "POST", path, json=body, headers=right).status_code == 200
+    large = {**body, "image": url + "A" * 20_000}
+    assert ask(outer, "POST", path, json=large, headers=right).status_code == 413
+    form = {"content": b"{}", "headers": {**right, "content-type": "text/plain"}}
+    assert ask(outer, "POST", path, **form).status_code == 400
+    assert ask(outer, "GET", f"{prefix}/health").status_code == 200
 
 
 def test_who_may_ask(url, colour_masker):

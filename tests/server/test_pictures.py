@@ -1,4 +1,6 @@
 import base64
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -28,6 +30,55 @@ def test_a_picture_is_encoded_once_and_the_oldest_is_forgotten(content, colour_m
     room.look(content + b"\0", "red", "overlay", {})  # other bytes: another picture
     room.look(content, "red", "overlay", {})
     assert len(colour_masker.backend.encoded) == 3
+
+
+def test_the_memory_is_bounded_in_bytes(content, colour_masker):
+    others = [content + bytes([n]) for n in range(3)]
+    held = 120 * 160 * 3 + 256 * 256 * 3  # a picture and its features
+    room = Darkroom(colour_masker, memory=2 * held)
+    for one in (*others, others[1], others[2]):
+        room.look(one, "red", "overlay", {})
+    assert len(colour_masker.backend.encoded) == 3  # the last two are remembered
+    room.look(others[0], "red", "overlay", {})
+    assert len(colour_masker.backend.encoded) == 4
+    room = Darkroom(colour_masker, memory=1)  # the latest is kept in any case
+    for _ in range(2):
+        room.look(content, "red", "overlay", {})
+    assert len(colour_masker.backend.encoded) == 5
+
+
+def test_tiles_count_towards_the_memory(content, colour_masker):
+    room = Darkroom(colour_masker, memory=4 * 256 * 256 * 3)
+    for tiles in (None, (1, 2), None):
+        room.look(content, "red", "overlay", {}, tiles)
+    assert len(colour_masker.backend.encoded) == 1 + 3 + 1
+
+
+def test_what_reaches_too_far_is_refused(colour_masker):
+    tall = np.full((5000, 4, 3), 128, np.uint8)
+    content = base64.b64decode(image_url(tall).partition(",")[2])
+    room = Darkroom(colour_masker)
+    room.look(content, "red", "blur", {"radius": 0.2})
+    for name in ("radius", "dilate", "feather"):
+        with pytest.raises(OptionError, match=f"{name} may reach at most 1024 pixels .* is 1500"):
+            room.look(content, "red", "blur", {name: 0.3})
+
+
+def test_one_looks_at_a_time(content, colour_masker, monkeypatch):
+    inside, most = [], []
+
+    def slow(*_, **__):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.02)
+        inside.pop()
+        return "rendered"
+
+    monkeypatch.setattr("ivm.server.pictures.render", slow)
+    room = Darkroom(colour_masker)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: room.look(content, "red", "overlay", {}), range(4)))
+    assert most == [1, 1, 1, 1]
 
 
 def test_facts_are_about_the_original_picture(content, colour_masker):

@@ -11,6 +11,7 @@ httpx = pytest.importorskip("httpx")
 pytest.importorskip("fastapi")
 
 from ivm.errors import InputError, OptionError  # noqa: E402
+from ivm.geometry import Transform  # noqa: E402
 from ivm.lmm import image_url, messages_for  # noqa: E402
 from ivm.server.app import create_app  # noqa: E402
 from ivm.server.pictures import Darkroom, decode_picture  # noqa: E402
@@ -51,8 +52,10 @@ class Fake:
         return httpx.Response(200, json={"choices": [{"message": {"content": "hello"}}]})
 
 
-def ask(fake, masker, body, path="/v1/chat/completions", headers=None, key=None, token=None):
-    upstream = Upstream("http://up/v1", key, transport=httpx.MockTransport(fake))
+def ask(
+    fake, masker, body, path="/v1/chat/completions", headers=None, key=None, token=None, at="https://up/v1"
+):
+    upstream = Upstream(at, key, transport=httpx.MockTransport(fake))
     app = create_app(masker, upstream, token=token)
 
     async def once():
@@ -61,6 +64,9 @@ def ask(fake, masker, body, path="/v1/chat/completions", headers=None, key=None,
         ) as client:
             if body is None:
                 return await client.get(path, headers=headers)
+            if isinstance(body, bytes):
+                headers_ = {"content-type": "application/json"}
+                return await client.post(path, content=body, headers=headers_)
             return await client.post(path, json=body, headers=headers)
 
     return asyncio.run(once())
@@ -145,9 +151,112 @@ def test_whose_key_goes_where(url, colour_masker):
         (None, None, None, None),
         (None, "gate", {"authorization": "Bearer gate"}, None),  # the token is for the proxy alone
     ):
-        fake = Fake()
-        assert ask(fake, colour_masker, body, headers=headers, key=key, token=token).status_code == 200
+        fake, who = Fake(), {"headers": headers, "key": key, "token": token}
+        assert ask(fake, colour_masker, body, **who).status_code == 200
         assert fake.requests[-1].headers.get("authorization") == expected
+        if headers or not token:
+            assert ask(fake, colour_masker, None, path="/v1/models", **who).status_code == 200
+            assert fake.requests[-1].headers.get("authorization") == expected
+
+
+def test_no_key_travels_in_clear(url, colour_masker):
+    for at, key, words in (
+        ("http://remote/v1", "sk-1", "unencrypted"),
+        ("https://remote/v1", "sk-1\nx", "printable ASCII"),
+        ("remote/v1", None, "base_url"),
+    ):
+        with pytest.raises(OptionError, match=words) as caught:
+            Upstream(at, key)
+        assert "sk-1" not in str(caught.value)
+    assert Upstream("https://remote/v1", " sk-1\n").api_key == "sk-1"
+    body, mine = {"messages": messages_for("red", [url])}, {"authorization": "Bearer client"}
+    for path, sent in (("/v1/chat/completions", body), ("/v1/models", None)):
+        fake = Fake()
+        answer = ask(fake, colour_masker, sent, path=path, headers=mine, at="http://remote/v1")
+        assert answer.status_code == 400
+        assert "your key" in answer.json()["error"]["message"]
+        assert "unencrypted" in answer.json()["error"]["message"]
+        assert not fake.requests
+        assert ask(fake, colour_masker, sent, path=path, at="http://remote/v1").status_code == 200
+        odd = {"authorization": "Bearer clé".encode()}
+        assert ask(fake, colour_masker, sent, path=path, headers=odd).status_code == 400
+    fake = Fake()
+    assert ask(fake, colour_masker, body, headers=mine, at="http://localhost:1/v1").status_code == 200
+    assert fake.requests[-1].headers["authorization"] == "Bearer client"
+
+
+@pytest.mark.parametrize("mode", ["overlay", "crop"])
+@pytest.mark.parametrize("show", ["masked", "both", "whole"])
+def test_the_transform_is_of_the_picture_that_was_sent(mode, show, colour_masker):
+    image = np.full((480, 640, 3), 128, np.uint8)
+    image[100:200, 300:500] = RED
+    fake, ivm = Fake(), {"mode": mode, "show": show, "longest": 100}
+    for text in ("the red one", "the zebra"):
+        body = {"messages": messages_for(text, [image_url(image)]), "ivm": ivm}
+        told = ask(fake, colour_masker, body).json()["ivm"][0]
+        *_, last, _ = passed(fake)["messages"][0]["content"]
+        content = np.frombuffer(decode_picture(last["image_url"]["url"]), np.uint8)
+        height, width = cv2.imdecode(content, cv2.IMREAD_COLOR).shape[:2]
+        transform = Transform.from_dict(told["transform"])
+        assert transform.size == (width, height)
+        corners = transform.to_original([0, 0, width, height])
+        if told["kept_whole"] or show == "whole" or mode == "overlay":
+            np.testing.assert_allclose(corners, [0, 0, 640, 480])
+        else:
+            x0, y0, x1, y1 = corners
+            assert x0 <= 300 < 500 <= x1 < 640
+            assert y0 <= 100 < 200 <= y1 < 480
+
+
+@pytest.mark.parametrize(
+    ("ivm", "words"),
+    [
+        ({"mode": []}, "mode must be one of"),
+        ({"show": {}}, "show must be one of"),
+        ({"options": "abc"}, "options must be an object"),
+        ({"options": {"exact": "false"}}, "but got exact"),
+        ({"options": {"margin": 0.1}, "mode": "overlay"}, "no use for margin"),
+        ({"options": {"threshold": float("nan")}}, "threshold"),
+        ({"tiles": {}}, "tiles must be"),
+        ({"tiles": 10**400}, "tiles must be"),
+        ({"instruction": 5}, "must be a string"),
+        ({"longest": "9"}, "longest must be"),
+        ("overlay", "must be an object"),
+        ({"temperature": 1}, "must be an object"),
+    ],
+)
+def test_wrong_fields_are_named(ivm, words, url, colour_masker):
+    content = json.dumps({"messages": messages_for("red", [url]), "ivm": ivm}).encode()
+    answer = ask(Fake(), colour_masker, content)
+    assert answer.status_code == 400
+    assert words in answer.json()["error"]["message"]
+
+
+def test_what_is_no_json_is_named(url, colour_masker):
+    messages = json.dumps(messages_for("red", [url]))
+    for extra in ('"temperature": NaN', '"temperature": 1e999', '"x": ' + "[" * 50_000 + "]" * 50_000):
+        answer = ask(Fake(), colour_masker, f'{{"messages": {messages}, {extra}}}'.encode())
+        assert answer.status_code == 400
+        assert "JSON" in answer.json()["error"]["message"]
+
+
+def test_tiles_are_taken_as_in_python(url, colour_masker):
+    for tiles, encoded in ((2, 5), ([1, 2], 8), ("2", 13)):  # each request here has a server of its own
+        body = {"messages": messages_for("red", [url]), "ivm": {"tiles": tiles}}
+        assert ask(Fake(), colour_masker, body).status_code == 200
+        assert len(colour_masker.backend.encoded) == encoded
+
+
+def test_a_request_holds_a_bounded_number_of_pictures(url, colour_masker):
+    answer = ask(Fake(), colour_masker, {"messages": messages_for("red", [url] * 33)})
+    assert answer.status_code == 400
+    assert "at most 32 pictures" in answer.json()["error"]["message"]
+
+
+def test_an_answer_that_is_no_json_passes_as_it_came(url, colour_masker):
+    plain = httpx.Response(200, content=b"hello", headers={"content-type": "text/plain"})
+    answer = ask(Fake(plain), colour_masker, {"messages": messages_for("red", [url])})
+    assert (answer.content, answer.headers["content-type"]) == (b"hello", "text/plain")
 
 
 def test_the_upstreams_refusals_pass_and_its_absence_is_told(url, colour_masker):

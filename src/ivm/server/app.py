@@ -6,27 +6,30 @@
     POST /v1/chat/completions  OpenAI-compatible: pictures are masked by the question, then passed on
     GET  /v1/models            the upstream's models
 
-Errors come in OpenAI's form, {"error": {"message", "type"}}, with status 400, 401, 413 or 502.
+Errors come in OpenAI's form, {"error": {"message", "type"}}, with status 400, 401, 404, 405, 413, 500 or 502.
 """
 
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable, Coroutine, Mapping
 from importlib.resources import files
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from ivm.errors import InputError, IVMError, LMMError
 from ivm.lmm import image_url
 from ivm.masker import Masker
 from ivm.render import MODES
-from ivm.server.pictures import Darkroom, decode_picture, facts
+from ivm.server.pictures import MAX_PIXELS, Darkroom, check_looks, decode_picture, facts
 from ivm.server.proxy import Masking, Upstream, chat_completions, models
 from ivm.tiles import parse_tiles
 
@@ -42,7 +45,9 @@ class MaskRequest(BaseModel):
     instruction: str | list[str] = Field(description="one, or several about the same picture")
     mode: str = Field("overlay", description="deployment mode: " + ", ".join(MODES))
     options: dict[str, Any] = Field({}, description="further options of ivm.render, such as threshold")
-    tiles: str | None = Field(None, description="as in ivm mask: auto, a number, or rows x columns")
+    tiles: str | StrictInt | list[StrictInt] | None = Field(
+        None, description="as in ivm mask: auto, a number, or rows x columns"
+    )
     picture: bool = Field(True, description="send the masked picture as a data URL")
     rle: bool = Field(False, description="send the mask in COCO's compressed run-length encoding")
 
@@ -55,6 +60,7 @@ def create_app(
     token: str | None = None,
     hosts: tuple[str, ...] = (),
     largest: int = 64 * 2**20,
+    max_pixels: int = MAX_PIXELS,
 ) -> FastAPI:
     """The server as an ASGI application.
 
@@ -66,31 +72,27 @@ def create_app(
         hosts: names by which the server may be addressed, which keeps foreign web pages from reaching it
             under a name of their own (DNS rebinding); empty: any.
         largest: bytes of the largest request.
+        max_pixels: of the largest picture that is taken, or made by enlarging.
     """
     app = FastAPI(
         title="ivm", description="Instruction-guided visual masking", docs_url="/docs", redoc_url=None
     )
-    room = Darkroom(masker)
+    room = Darkroom(masker, max_pixels=max_pixels)
     if hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
 
-    @app.middleware("http")
-    async def guard(request: Request, call_next: Any) -> Any:
-        if request.url.path.startswith("/v1/"):
-            given = request.headers.get("authorization", "").removeprefix("Bearer ")
-            if token and not hmac.compare_digest(given.encode(), token.encode()):
-                return _refusal(401, "this server asks for its token as a bearer token", "unauthorised")
-            if request.method == "POST":
-                # A form of a foreign page cannot send this type, so that no other site asks in a user's name.
-                if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
-                    return _refusal(400, "the content type must be application/json", "invalid_request")
-                length = request.headers.get("content-length", "")
-                if not length.isdigit() or int(length) > largest:
-                    told = f"{int(length)} bytes" if length.isdigit() else "no content-length"
-                    return _refusal(
-                        413, f"a request must have at most {largest} bytes, but has {told}", "too_large"
-                    )
-        return await call_next(request)
+    class Guarded(APIRoute):
+        """A route that checks who asks before it reads the body, wherever the server is mounted."""
+
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            answer = super().get_route_handler()
+
+            async def guarded(request: Request) -> Response:
+                return _refused(request, token, largest) or await answer(request)
+
+            return guarded
+
+    v1 = APIRouter(prefix="/v1", route_class=Guarded)
 
     @app.exception_handler(IVMError)
     async def failed(request: Request, error: IVMError) -> JSONResponse:
@@ -102,6 +104,14 @@ def create_app(
     async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
         told = "; ".join(f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors())
         return _refusal(400, told, "invalid_request")
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        return _refusal(error.status_code, str(error.detail), "invalid_request", error.headers)
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> JSONResponse:
+        return _refusal(500, "the server has a fault: its log tells more", "server_error")
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def page() -> str:
@@ -117,22 +127,40 @@ def create_app(
             "upstream": upstream.base_url if upstream else None,
         }
 
-    @app.post("/v1/mask")
+    @v1.post("/mask")
     async def mask(body: MaskRequest) -> dict[str, Any]:
         """Mask one picture by one or several instructions."""
         return await run_in_threadpool(_mask, room, body)
 
-    @app.post("/v1/chat/completions")
+    @v1.post("/chat/completions")
     async def chat(request: Request) -> Any:
         """OpenAI's chat completions: every picture is masked by the latest question, all is passed on."""
         return await chat_completions(request, room, upstream, masking or Masking(), pass_key=token is None)
 
-    @app.get("/v1/models")
-    async def known() -> Any:
+    @v1.get("/models")
+    async def known(request: Request) -> Any:
         """The models of the upstream."""
-        return await models(upstream)
+        return await models(request, upstream, pass_key=token is None)
 
+    app.include_router(v1)
     return app
+
+
+def _refused(request: Request, token: str | None, largest: int) -> JSONResponse | None:
+    """The refusal of a request by its head alone; None if it may go on."""
+    given = request.headers.get("authorization", "").removeprefix("Bearer ")
+    if token and not hmac.compare_digest(given.encode(), token.encode()):
+        return _refusal(401, "this server asks for its token as a bearer token", "unauthorised")
+    if request.method != "POST":
+        return None
+    # A form of a foreign page cannot send this type, so that no other site asks in a user's name.
+    if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
+        return _refusal(400, "the content type must be application/json", "invalid_request")
+    length = request.headers.get("content-length", "")
+    if not length.isdecimal() or int(length) > largest:
+        told = f"{int(length)} bytes" if length.isdecimal() else "no content-length"
+        return _refusal(413, f"a request must have at most {largest} bytes, but has {told}", "too_large")
+    return None
 
 
 def _mask(room: Darkroom, body: MaskRequest) -> dict[str, Any]:
@@ -140,6 +168,7 @@ def _mask(room: Darkroom, body: MaskRequest) -> dict[str, Any]:
     asked = [body.instruction] if isinstance(body.instruction, str) else body.instruction
     if not asked:
         raise InputError("there must be at least one instruction")
+    check_looks(len(asked), "instructions")
     tiles, results = parse_tiles(body.tiles), []
     for instruction in asked:
         heatmap, rendered = room.look(content, instruction, body.mode, body.options, tiles)
@@ -153,5 +182,6 @@ def _mask(room: Darkroom, body: MaskRequest) -> dict[str, Any]:
     return {"model": room.masker.name, "mode": body.mode, "results": results}
 
 
-def _refusal(status: int, message: str, kind: str) -> JSONResponse:
-    return JSONResponse({"error": {"message": message, "type": kind}}, status_code=status)
+def _refusal(status: int, message: str, kind: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    # Messages repeat what came, which may be long.
+    return JSONResponse({"error": {"message": message[:1000], "type": kind}}, status, headers)
