@@ -84,9 +84,12 @@ RED, BLUE, GREEN = (205, 35, 35), (35, 70, 200), (40, 150, 50)
 
 @pytest.fixture
 def write_pack():
-    """write_pack(folder, photos): photos are lists of (name, colour, (x0, y0, x1, y1)); names may repeat."""
+    """write_pack(folder, photos): photos are lists of (name, colour, (x0, y0, x1, y1)); names may repeat.
 
-    def write(folder, photos, size=(64, 96), suffix="png"):
+    `scenery`: names of which the regions are no things.
+    """
+
+    def write(folder, photos, size=(64, 96), suffix="png", scenery=()):
         (folder / "images").mkdir(parents=True)
         names = sorted({name for photo in photos for name, _, _ in photo} | {"zebra"})
         images, annotations = [], []
@@ -103,7 +106,7 @@ def write_pack():
                         "image_id": number,
                         "category_id": names.index(name) + 1,
                         "segmentation": {"size": list(size), "counts": rle["counts"].decode()},
-                        "isthing": 1,
+                        "isthing": int(name not in scenery),
                         "iscrowd": 0,
                     }
                 )
@@ -137,6 +140,13 @@ def pack_folder(tmp_path, write_pack):
             ]
         )
     return write_pack(tmp_path / "shapes", photos)
+
+
+@pytest.fixture
+def mixed_pack(tmp_path, write_pack):
+    """Ten photos: a dog by a brick wall in each of them, but the wall is annotated in the first five only."""
+    dog, wall = ("dog", GREEN, (40, 30, 66, 58)), ("wall-brick", RED, (0, 0, 96, 20))
+    return write_pack(tmp_path / "mixed", [[dog, wall]] * 5 + [[dog]] * 5, scenery=("wall-brick",))
 
 
 TINY_WORDS = (

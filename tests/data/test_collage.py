@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,6 +86,15 @@ def test_vocabulary_tells_what_was_looked_for(materials):
     plain = next(s for s in (collage_scene(materials, 3, k, 96) for k in range(80)) if s.vocabulary is None)
     assert {"cup", "dog", "zebra", "guitar", "apple"} <= photo.vocabulary
     assert {thing.name for thing in plain.things} <= set(RGB) | {"cup", "dog"}
+
+
+def test_a_ground_without_annotated_scenery_may_hold_any(materials, mixed_pack):
+    mixed = read_materials([mixed_pack], [], None)
+    for photos, sought in ((mixed.photos[:5], True), (mixed.photos[5:], False)):
+        part = replace(mixed, photos=photos, cutouts=materials.cutouts)
+        known = [s.vocabulary for s in (collage_scene(part, 3, k, 64) for k in range(20)) if s.vocabulary]
+        assert known
+        assert all(("brick wall" in nouns) == sought and "dog" in nouns for nouns in known)
 
 
 def test_occlusion_is_a_relation(materials):

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 from ivm.data.commands import PICK, act, clear, collect, pair, pour, push_to_side, something, two_steps
 from ivm.data.drafts import Asking
 from ivm.data.reading import Reading
+from ivm.data.scene import Scene, Thing
+from ivm.data.words import affordances_of, nouns_for
 
 
 def drafts(box_scene, make, number=200, view="side"):
@@ -64,6 +68,27 @@ def test_collecting_takes_all_of_a_name(box_scene):
         *taken, goal = draft.targets
         assert len(taken) >= 2
         assert can(scene, goal) & {"container", "surface"}
+        assert not {(i, "on", goal) for i in taken} & set(scene.relations)
+        assert not {(goal, "on", i) for i in taken} & set(scene.relations)
+        assert re.match(r"(put|place|gather|collect|sort) (all |every |the )", draft.text), draft.text
+        assert not re.match("(gather|collect) .*", draft.text) or " them " in draft.text  # not "on the plate"
+
+
+def test_what_is_there_already_is_not_collected():
+    """Two apples, a bowl and a book; one apple lies in the bowl."""
+
+    def thing(name, x, side):
+        mask = np.zeros((100, 100), bool)
+        mask[40 : 40 + side, x : x + side] = True
+        return Thing(name, mask, synonyms=nouns_for(name), affordances=affordances_of(name))
+
+    things = (thing("apple", 2, 12), thing("apple", 18, 12), thing("bowl", 36, 26), thing("book", 68, 26))
+    image = np.zeros((100, 100, 3), np.uint8)
+    for relations, goals in (((), {2, 3}), (((0, "in", 2),), {3}), (((0, "in", 2), (3, "on", 1)), set())):
+        reading = Reading(Scene(image, things, relations, "side"))
+        made = [collect(Asking(reading, np.random.default_rng(seed), ())) for seed in range(60)]
+        made = [draft for draft in made if draft and "apple" in draft.text]
+        assert {draft.targets for draft in made} == {(0, 1, goal) for goal in goals}
 
 
 def test_clearing_takes_what_lies_there(box_scene):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from ivm.data.drafts import REFER, Asking, candidates, frame, single, some_noun
 from ivm.data.expressions import Phrase
@@ -58,3 +59,12 @@ def test_frames_agree_in_number(box_scene):
         frame(asking(scene, s), REFER, Phrase("all the cups", "cup", (0,), (), True)).text for s in range(300)
     }
     assert not any("everything but all" in text for text in groups)
+    assert "where are all the cups?" in groups
+
+
+@pytest.mark.parametrize("text", ["everything on the left", "whatever is on the left"])
+def test_a_sweeping_phrase_gets_no_frame_that_sweeps_too(box_scene, text):
+    scene, phrase = box_scene(1), Phrase(text, "object", (0,), (), False)
+    texts = {frame(asking(scene, seed), REFER, phrase).text for seed in range(300)}
+    assert {text, f"find {text}", f"tell me about {text}"} <= texts
+    assert not [said for said in texts if said.startswith(("mask", "keep", "where", "do you see", "which"))]

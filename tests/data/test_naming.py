@@ -80,6 +80,13 @@ def test_group_by_relation_has_all_that_stand_so(box_scene):
         assert len(draft.targets) >= 2
 
 
+def test_everything_left_of_a_thing_is_not_what_remains_of_it(box_scene):
+    texts = [draft.text for _, draft in drafts(box_scene, group_relation("left of"), 400)]
+    bare = [text for text in texts if "everything" in text or "whatever" in text]
+    assert any("everything to the left of" in text for text in bare)
+    assert not [text for text in bare if re.search("(?<!to the )left of", text)]
+
+
 def test_two_things_are_two(box_scene):
     found = list(drafts(box_scene, two))
     assert found

@@ -28,6 +28,13 @@ def test_one_region_a_class_is_no_instance(tmp_path, write_pack):
     assert not read_pack(folder).photos[0].regions[0].instance
 
 
+def test_scenery_is_unsought_where_only_things_are_annotated(mixed_pack, pack_folder):
+    pack = read_pack(mixed_pack)
+    assert "brick wall" in pack.names
+    assert [photo.unsought for photo in pack.photos] == [()] * 5 + [("brick wall",)] * 5
+    assert not any(photo.unsought for photo in read_pack(pack_folder).photos)  # no scenery anywhere
+
+
 def test_polygons_are_read(tmp_path, write_pack):
     folder = write_pack(tmp_path / "polygons", [[("dog", (9, 9, 9), (0, 0, 20, 20))]])
     file = folder / "annotations.json"
@@ -88,9 +95,11 @@ def test_a_missing_or_resized_photo_is_an_error_not_another_photo(pack_folder):
 @pytest.mark.skipif(data_folder() is None, reason="the packs of IVM_DATA are not here")
 def test_the_real_packs_read():
     root = data_folder()
-    for name, photos, names in (("voc", 3178, 19), ("coco", 251, 130), ("clothing", 854, 58)):
+    packs = (("voc", 3178, 19, 0), ("coco", 251, 130, 157), ("clothing", 854, 58, 0))
+    for name, photos, names, without_scenery in packs:
         pack = read_pack(root / name)
         assert len(pack.photos) == photos
         assert abs(len(pack.names) - names) <= 1  # two raw names may be spoken alike
+        assert sum(bool(photo.unsought) for photo in pack.photos) == without_scenery
         photo = next(iter(pack.split("test")))
         assert np.stack([region.mask() for region in photo.regions]).shape[1:] == photo.image().shape[:2]

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from ivm.data.packs import read_pack
-from ivm.data.photo_scenes import named_thing, photo_scene, region_masks
+from ivm.data.grammar import instructions_for
+from ivm.data.materials import nouns_looked_for
+from ivm.data.packs import data_folder, read_pack
+from ivm.data.photo_scenes import named_thing, nouns_sought, photo_scene, region_masks
 
 
 def test_a_photo_becomes_a_scene(pack_folder):
@@ -26,6 +29,31 @@ def test_it_shrinks_with_its_masks(pack_folder):
     for a, b in zip(full.things, small.things, strict=True):
         assert abs(a.area / 4 - b.area) <= 0.2 * b.area
     assert [mask.shape for mask in region_masks(photo, (32, 48))] == [(32, 48)] * 3
+
+
+def test_what_was_not_looked_for_in_a_photo_is_not_in_its_vocabulary(mixed_pack):
+    pack = read_pack(mixed_pack)
+    nouns = nouns_looked_for(pack)
+    for photo in pack.photos:
+        scene = photo_scene(photo, nouns)
+        assert scene.vocabulary == nouns_sought(photo, nouns)
+        assert {"dog", "zebra"} <= scene.vocabulary
+        assert ("brick wall" in scene.vocabulary) == (not photo.unsought)
+    bare = pack.photos[-1]
+    assert "wall" not in nouns_sought(bare, nouns | {"wall"})  # the wall there may be of brick
+    assert photo_scene(bare, None).vocabulary is None
+
+
+@pytest.mark.skipif(data_folder() is None, reason="the packs of IVM_DATA are not here")
+def test_scenery_is_never_called_absent_from_a_photo_of_things():
+    pack = read_pack(data_folder() / "coco")
+    nouns = nouns_looked_for(pack)
+    for photo in [photo for photo in pack.photos if photo.unsought][:12]:
+        scene = photo_scene(photo, nouns, 64)
+        absent = instructions_for(scene, np.random.default_rng(0), ("absent",), 12, noise=0.0)
+        words = set(" ".join(one.text.lower().strip("?!.") for one in absent).split())
+        assert len(absent) == 12
+        assert not words & {"sky", "grass", "tree", "wall", "floor", "building", "road", "food"}
 
 
 def test_people_are_not_told_by_colour():

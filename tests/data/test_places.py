@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -43,6 +44,8 @@ def test_a_part_is_an_area_and_names_no_thing(box_scene):
         assert column in draft.text or column == "middle"
         assert ("upper" in draft.text or "top" in draft.text) == (row == "top")
         assert ("lower" in draft.text or "bottom" in draft.text) == (row == "bottom")
+        assert "side" not in draft.text or column in ("left", "right")
+        assert not re.search("happening in the .* side", draft.text)
     assert seen == set(PARTS)
 
 

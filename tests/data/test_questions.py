@@ -76,6 +76,9 @@ def test_what_is_there_takes_everything_that_is_there(box_scene):
             {s for s, w, o in scene.relations if (w, o) == (word, landmark)} >= set(answers)
             for word in ("on", "left of", "right of", "above", "below")
         )
+    texts = [draft.text for _, draft in found]
+    assert any("to the left of" in text for text in texts)
+    assert not [text for text in texts if re.search("(?<!to the )left of", text)]  # what remains of it?
 
 
 def test_comparisons_have_two_sides(box_scene):

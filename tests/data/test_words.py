@@ -71,6 +71,30 @@ def test_general_nouns_climb_but_never_come_back():
         assert len(set(nouns_for(noun))) == len(nouns_for(noun))
 
 
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        ("supervillain", "person"),
+        ("basketball player", "person"),
+        ("older man", "man"),
+        ("princess", "woman"),
+        ("girl", "child"),
+        ("wilted rose", "flower"),
+        ("storm cloud", "cloud"),
+        ("broken heart", "heart"),
+    ],
+)
+def test_every_member_of_a_group_is_in_it(name, group):
+    assert group in nouns_for(name)
+
+
+def test_a_trade_does_not_tell_man_from_woman():
+    for name in ("police officer", "supervillain", "basketball player"):
+        assert might_be(name, "man")
+        assert might_be(name, "woman")
+    assert not might_be("dog", "man")
+
+
 def test_the_wider_name_leaves_the_narrower_noun_open():
     assert might_be("bird", "duck")  # a bird may be a duck ...
     assert not might_be("duck", "bird")  # ... a duck certainly is a bird

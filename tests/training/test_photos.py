@@ -66,6 +66,19 @@ def test_mirrored_crops_keep_left_true(pack_folder):
     assert all(middle["left"][index] < middle["right"][index] for index in both)
 
 
+def test_what_was_not_looked_for_in_a_photo_is_not_asked_for(mixed_pack):
+    """All ten photos show the wall; five of them do not say so."""
+    data = PhotoQuestions([(read_pack(mixed_pack), 1.0)], split="train", size=64, questions=8)
+    (photos,) = data.photos
+    asked = {}
+    for scenery in (True, False):
+        data.photos = [[photo for photo in photos if (not photo.unsought) == scenery]]
+        texts = [text.lower() for index in range(40) for text in data[index].texts]
+        asked[scenery] = sum(bool(re.search(r"\bwall\b", text)) for text in texts)
+    assert asked[True] > 20
+    assert asked[False] == 0
+
+
 def test_wrong_options_are_refused(pack_folder):
     pack = read_pack(pack_folder)
     with pytest.raises(OptionError, match="multiple of 4"):

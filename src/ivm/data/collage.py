@@ -17,7 +17,7 @@ import numpy as np
 from ivm.data.cutouts import Cutout
 from ivm.data.materials import Cut, Materials
 from ivm.data.packs import Region
-from ivm.data.photo_scenes import named_thing
+from ivm.data.photo_scenes import named_thing, nouns_sought
 from ivm.data.relations import picture_relations, size_words
 from ivm.data.scene import Scene, Thing
 from ivm.data.words import everyday, nouns_for
@@ -98,7 +98,7 @@ def collage_scene(materials: Materials, seed: int, index: int, size: int = 256) 
         block = np.random.default_rng([_TAG, seed, index // _BLOCK, int(rng.integers(_GROUNDS))])
         photo = materials.photos[int(block.integers(len(materials.photos)))]
         image, masks = _crop(*materials.ground(photo, round(_MARGIN * size)), size, rng)
-        regions, known = photo.regions, materials.vocabularies[photo.pack]
+        regions, known = photo.regions, nouns_sought(photo, materials.vocabularies[photo.pack])
     else:
         image, masks = _pattern(size, rng), []
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ivm.data.drafts import Asking, Draft, Maker, candidates, single, some_noun
 from ivm.data.expressions import Phrase, describe, landmark_phrase, plural_phrase
-from ivm.data.words import is_mass
+from ivm.data.words import is_mass, is_plural
 
 __all__ = [
     "HAND",
@@ -81,6 +81,19 @@ PUT_BY = (
     "put {x} behind {y}",
     "put {x} in front of {y}",
     "bring {x} close to {y}",
+)
+_COLLECT_ON = (
+    "put all the {x} on {y}",
+    "put every {n} on {y}",
+    "place all of the {x} on {y}",
+    "gather the {x} and put them on {y}",
+)
+_COLLECT_IN = (
+    "put all the {x} in {y}",
+    "put every {n} into {y}",
+    "collect the {x} and place them in {y}",
+    "gather the {x} and put them in {y}",
+    "sort the {x} into {y}",
 )
 PUSH = (
     "push {x} towards {y}",
@@ -215,25 +228,27 @@ def collect(ask: Asking) -> Draft | None:
     """ "put all the red blocks into the bowl"."""
     r = ask.r
     found = some_noun(ask, 2)
-    if not found or is_mass(found[0]) or not all("graspable" in r.things[i].affordances for i in found[1]):
+    if not found or is_mass(found[0]) or is_plural(found[0]):
         return None
     noun, targets = found
-    goals = [
-        i for i in candidates(ask) if i not in targets and r.things[i].affordances & {"container", "surface"}
+    if not all("graspable" in r.things[i].affordances for i in targets):
+        return None
+    resting = {pair for a, word, b in r.scene.relations if word in ("on", "in") for pair in ((a, b), (b, a))}
+    largest = max(r.things[i].area for i in targets)
+    goals = [  # none that one of them rests on or carries: what is there already needs no collecting
+        i
+        for i in candidates(ask)
+        if i not in targets
+        and r.things[i].affordances & {"container", "surface"}
+        and r.things[i].area >= 0.8 * largest
+        and not any((i, target) in resting for target in targets)
     ]
     goal = _described(ask, goals)
     if not goal:
         return None
     inside = "container" in r.things[goal.targets[0]].affordances
-    text = ask.one(
-        (
-            "put all the {x} {w} {y}",
-            "collect the {x} {w} {y}",
-            "gather every {n} {w} {y}",
-            "sort the {x} {w} {y}",
-        )
-    )
-    text = text.format(x=plural_phrase(noun), n=noun, w="in" if inside else "on", y=goal.text)
+    text = ask.one(_COLLECT_IN if inside else _COLLECT_ON)
+    text = text.format(x=plural_phrase(noun), n=noun, y=goal.text)
     return Draft(text, "command", targets + goal.targets)
 
 

@@ -54,8 +54,12 @@ Maker = Callable[[Asking], Draft | None]
 
 
 def frame(ask: Asking, frames: Sequence[tuple[str, str]], phrase: Phrase) -> Draft:
+    unfit: tuple[str, ...] = ()
     if phrase.text.startswith("all "):  # "mask everything but all the cups but one" is no English
-        frames = [pair for pair in frames if not pair[0].startswith(("mask", "keep"))]
+        unfit = ("mask", "keep")
+    elif phrase.text.startswith(("everything ", "whatever ")):  # nor "where is whatever is on the left?"
+        unfit = ("mask", "keep", "where", "do you see", "which part")
+    frames = [pair for pair in frames if not pair[0].startswith(unfit)]
     frame, mood = frames[int(ask.rng.integers(len(frames)))]
     bare = phrase.text
     if frame == "{x}" and ask.rng.random() < 0.4:

@@ -86,9 +86,14 @@ class Phrase:
     is_plural: bool
 
 
-def relation_words(relation: str, rng: np.random.Generator) -> str:
-    """One of the ways to say a relation."""
+def relation_words(relation: str, rng: np.random.Generator, bare: bool = False) -> str:
+    """One of the ways to say a relation; `bare`: with no noun before it, as after "what is".
+
+    There "left of" would be taken for what remains of the thing.
+    """
     words = _RELATION_WORDS[relation]
+    if bare:
+        words = tuple(word for word in words if word not in ("left of", "right of"))
     return words[int(rng.integers(len(words)))]
 
 

@@ -59,7 +59,7 @@ class Materials:
 
     Attributes:
         photos: grounds.
-        vocabularies: pack name -> nouns that its annotators looked for.
+        vocabularies: pack name -> nouns that its annotators looked for (`nouns_looked_for`).
         cutouts: spoken name -> cut-outs with alpha.
         cuts: spoken name -> things of photos.
     """
@@ -99,7 +99,8 @@ class Materials:
     @cached_property
     def unseen_unlabelled(self) -> frozenset[str]:
         """Nouns of what can be pasted, of which photos hardly ever hold an unlabelled one."""
-        nouns = {noun for name in self.names() for noun in (name, *nouns_for(name))}
+        rare = (name for name in self.names() if not everyday(name))
+        nouns = {noun for name in rare for noun in (name, *nouns_for(name))}
         return frozenset(noun for noun in nouns if not everyday(noun))
 
     def names(self) -> tuple[str, ...]:
@@ -151,7 +152,10 @@ def read_materials(
 
 
 def nouns_looked_for(pack: Pack) -> frozenset[str]:
-    """Nouns of which no photo of the pack holds an unlabelled thing: names, synonyms, well-covered groups."""
+    """Nouns of which no photo of the pack holds an unlabelled thing: names, synonyms, well-covered groups.
+
+    Some may be unsought in a photo: `ivm.data.photo_scenes.nouns_sought` gives those that hold for it.
+    """
     nouns = set(pack.names)
     groups: dict[str, int] = {}
     for name in pack.names:

@@ -145,9 +145,9 @@ def group_relation(*relations: str) -> Maker:
                 noun, head = chosen, f"{ask.one(('the', 'all the'))} {plural_phrase(chosen)}"
             targets = r.settle(np.minimum(r.noun(noun), r.related(word, landmark)), allow_class=False)
             if targets and len(targets) > 1:
-                text = f"{head} {relation_words(word, ask.rng)} {mark.text}"
-                is_many = not head.startswith(("everything", "whatever"))
-                return frame(ask, REFER, Phrase(text, noun, targets, (landmark,), is_many))
+                bare = head in ("everything", "whatever is")
+                text = f"{head} {relation_words(word, ask.rng, bare)} {mark.text}"
+                return frame(ask, REFER, Phrase(text, noun, targets, (landmark,), not bare))
         return None
 
     return make

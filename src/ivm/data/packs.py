@@ -86,7 +86,11 @@ class Region:
 
 @dataclass(frozen=True)
 class Photo:
-    """One photo of a pack with its regions; pixels are read on demand."""
+    """One photo of a pack with its regions; pixels are read on demand.
+
+    `unsought`: names of the pack that were not looked for in this photo (`read_pack`), sorted: such things
+    may be there without a region.
+    """
 
     pack: str
     file_name: str
@@ -94,6 +98,7 @@ class Photo:
     width: int
     height: int
     regions: tuple[Region, ...]
+    unsought: tuple[str, ...] = ()
 
     @property
     def image_id(self) -> str:
@@ -125,7 +130,7 @@ class Pack:
     Attributes:
         name: the folder's name.
         names: every spoken name that its annotators looked for, sorted; a name without a region in a photo
-            is absent from that photo.
+            is absent from that photo, unless the photo has it in `unsought`.
         photos: in the order of annotations.json.
     """
 
@@ -166,6 +171,9 @@ def read_pack(folder: str | os.PathLike[str]) -> Pack:
     Things with `isthing` 1 in a pack that has several regions of one class in a photo are instances; in a
     pack with one region a class, regions are classes.
 
+    A pack may mix panoptic photos, all of whose scenery (`isthing` 0) is annotated, with photos of which only
+    the things are: a photo without any scenery is taken for one of these, and scenery for unsought in it.
+
     Raises:
         DataError: annotations.json is missing, malformed, or refers to an unknown image or category; the
             message names the annotation.
@@ -187,6 +195,8 @@ def read_pack(folder: str | os.PathLike[str]) -> Pack:
 
     by_image: dict[Any, list[Region]] = {}
     pairs: set[tuple[Any, str]] = set()
+    things: set[str] = set()
+    scenery: set[str] = set()
     has_instances = False
     for annotation in annotations:
         number = annotation.get("id", -1)
@@ -200,15 +210,15 @@ def read_pack(folder: str | os.PathLike[str]) -> Pack:
                 f"{file}: annotation {number} has a mask of {rle['size']}, "
                 f"but its image is {[image['height'], image['width']]}"
             )
-        if annotation.get("iscrowd", 0):
-            thing = False
-        else:
-            thing = bool(annotation.get("isthing", 1))
+        is_thing = bool(annotation.get("isthing", 1))
+        (things if is_thing else scenery).add(name)
+        instance = is_thing and not annotation.get("iscrowd", 0)
         pair = (annotation["image_id"], name)
-        has_instances = has_instances or (thing and pair in pairs)
+        has_instances = has_instances or (instance and pair in pairs)
         pairs.add(pair)
-        by_image.setdefault(annotation["image_id"], []).append(Region(name, rle, thing, number))
+        by_image.setdefault(annotation["image_id"], []).append(Region(name, rle, instance, number))
 
+    scenery -= things
     photos = []
     for key, image in images.items():
         regions = tuple(
@@ -217,8 +227,9 @@ def read_pack(folder: str | os.PathLike[str]) -> Pack:
             else Region(region.name, region.rle, False, region.annotation_id)
             for region in by_image.get(key, ())
         )
-        path = folder / "images" / image["file_name"]
-        photos.append(Photo(folder.name, image["file_name"], path, image["width"], image["height"], regions))
+        unsought = () if any(region.name in scenery for region in regions) else tuple(sorted(scenery))
+        name, path = image["file_name"], folder / "images" / image["file_name"]
+        photos.append(Photo(folder.name, name, path, image["width"], image["height"], regions, unsought))
     return Pack(folder.name, tuple(sorted(set(names.values()))), tuple(photos))
 
 

@@ -14,7 +14,7 @@ from ivm.data.relations import picture_relations, size_words
 from ivm.data.scene import Scene, Thing
 from ivm.data.words import affordances_of, is_stuff, nouns_for
 
-__all__ = ["labelled_scene", "named_thing", "photo_scene", "region_masks"]
+__all__ = ["labelled_scene", "named_thing", "nouns_sought", "photo_scene", "region_masks"]
 
 _UNCOLOURED = frozenset({"person", "skin", "smiley"})
 
@@ -29,12 +29,25 @@ def region_masks(photo: Photo, shape: tuple[int, int]) -> list[np.ndarray]:
     ]
 
 
+def nouns_sought(photo: Photo, nouns: frozenset[str]) -> frozenset[str]:
+    """Of the nouns that a pack's annotators looked for, those that they looked for in this photo.
+
+    What was not looked for takes its more general nouns with it: "wall" goes with "brick wall".
+
+    Args:
+        photo: of the pack.
+        nouns: from `ivm.data.materials.nouns_looked_for`.
+    """
+    return nouns - {noun for name in photo.unsought for noun in (name, *nouns_for(name))}
+
+
 def photo_scene(photo: Photo, vocabulary: frozenset[str] | None, shortest: int | None = None) -> Scene:
     """A masked photo as a scene.
 
     Args:
         photo: of a pack.
-        vocabulary: the nouns its annotators looked for (`Materials.vocabularies`).
+        vocabulary: the nouns that the annotators of its pack looked for (`Materials.vocabularies`); those
+            unsought in this photo are left out here.
         shortest: shrink until the shorter side has this many pixels; None keeps the size.
 
     Raises:
@@ -46,6 +59,7 @@ def photo_scene(photo: Photo, vocabulary: frozenset[str] | None, shortest: int |
         size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     masks = region_masks(photo, image.shape[:2])
+    vocabulary = None if vocabulary is None else nouns_sought(photo, vocabulary)
     return labelled_scene(image, photo.regions, masks, vocabulary, {"photo": photo.image_id})
 
 

@@ -52,8 +52,11 @@ def part(ask: Asking) -> Draft | None:
         text = f"the {upper} {column} {ask.one(('corner', 'quarter', 'part'))} of the {picture}"
     else:
         side = column or ask.one((row, {"top": "upper", "bottom": "lower"}[row]))
-        text = f"the {side} {ask.one(('half', 'half', 'side', 'part'))} of the {picture}"
+        nouns = ("half", "half", "side", "part") if column else ("half", "half", "part")
+        text = f"the {side} {ask.one(nouns)} of the {picture}"
     look, mood = _LOOK[int(ask.rng.integers(len(_LOOK)))]
+    if " side " in text:  # what happens, happens on a side
+        look = look.replace(" in {x}", " on {x}")
     return Draft(look.format(x=text), mood, (), PARTS[column, row])
 
 

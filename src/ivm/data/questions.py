@@ -167,7 +167,7 @@ def what_is(ask: Asking) -> Draft | None:
             )
             if len(targets) > 1 and text.startswith("which"):
                 text = "which objects are {w} {x}?"
-            text = text.format(w=relation_words(word, ask.rng), x=mark.text)
+            text = text.format(w=relation_words(word, ask.rng, bare=True), x=mark.text)
             return Draft(text, "question" if text.endswith("?") else "command", (*targets, landmark))
     return None
 

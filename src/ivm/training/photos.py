@@ -15,7 +15,7 @@ from ivm.data.grammar import Instruction, instructions_for
 from ivm.data.kinds import KINDS
 from ivm.data.materials import nouns_looked_for
 from ivm.data.packs import Pack, Photo, Region
-from ivm.data.photo_scenes import labelled_scene
+from ivm.data.photo_scenes import labelled_scene, nouns_sought
 from ivm.data.scene import Scene
 from ivm.errors import OptionError
 
@@ -85,7 +85,8 @@ class PhotoQuestions:
         which = int(np.searchsorted(self.shares, rng.random(), side="right"))
         photo = self.photos[which][rng.integers(len(self.photos[which]))]
         image, regions, masks = self._crop(photo, rng)
-        asked = self._ask(labelled_scene(image, regions, masks, self.nouns[which]), rng)
+        nouns = nouns_sought(photo, self.nouns[which])
+        asked = self._ask(labelled_scene(image, regions, masks, nouns), rng)
         image = _light(image, rng)
         cells = (self.size // 4, self.size // 4)
         targets = [
