@@ -86,7 +86,8 @@ def test_wrong_usage_is_told(photos, tmp_path):
     out = tmp_path / "out"
     for arguments, why in (
         ([], "give --instruction"),
-        (["-i", "cup", "--url", "http://localhost:1/v1"], "need --llm"),
+        (["-i", "cup", "--url", "http://localhost:1/v1"], "--url needs --llm"),
+        (["-i", "cup", "--answers", "/nope/x", "--ahead", "3"], "--ahead and --answers need --llm"),
         (["-i", "cup", "--llm", "small"], "--llm needs --url"),
         (["-i", "cup", "--experts", "compact,wight=2"], "an expert must be such as"),
         (["-i", "cup", "--experts", "compact", "--experts", "compact"], "each once"),

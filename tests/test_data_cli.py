@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -131,6 +132,65 @@ def test_wrong_usage(source, tmp_path):
     run("convert", "csv", source, "-o", tmp_path / "s")
     assert "must be a number" in run("split", tmp_path / "s", "-o", tmp_path / "p", "--part", "a=b", code=2)
     assert "rules must be among" in run("clean", tmp_path / "s", "-o", tmp_path / "c", "--rule", "x", code=2)
+
+
+def test_another_source_is_not_taken_for_the_old_one(source, tmp_path):
+    run("convert", "csv", source, "-o", tmp_path / "s")
+    other = tmp_path / "other" / source.name
+    shutil.copytree(source, other)
+    assert "30 samples" in run("convert", "csv", other, "-o", tmp_path / "s")  # the same, elsewhere
+    with (other / "table.csv").open("a") as table:
+        table.write("0.png,one more,\n")
+    assert "content: {'files': 61" in run("convert", "csv", other, "-o", tmp_path / "s", code=1)
+    (tmp_path / "s" / "index.json").unlink()
+    assert "shards of another conversion (content:" in run(
+        "convert", "csv", other, "-o", tmp_path / "s", code=1
+    )
+    run("convert", "csv", source, "-o", source / "store")  # within the source
+    (source / "store" / "index.json").unlink()
+    assert "30 samples" in run("convert", "csv", source, "-o", source / "store")
+
+
+def test_options_that_would_be_ignored_are_refused(source, tmp_path):
+    run("convert", "csv", source, "-o", tmp_path / "s")
+    store, page = tmp_path / "s", tmp_path / "p.html"
+    (tmp_path / "list.jsonl").write_text('{"uuid": "mine-2"}\n')
+    for arguments, why in (
+        (["--undo", "--people", "--whole", 7], "--whole and --people need a store to clean, not --undo"),
+        (["--undo", "--scores", "/nope", "--min-score", 9], "--scores and --min-score need a store"),
+        (["--min-score", "0.3"], "--min-score needs --scores"),
+        (["--rule", "empty", "--whole", 0.5], "--whole needs the rule nearly-whole-image"),
+        (["--rule", "empty", "--scores", "/nope"], "--scores needs the rule low-score"),
+        (["--rule", "empty", "--people"], "--people needs the rule"),
+    ):
+        assert why in run("clean", store, "-o", tmp_path / "c", *arguments, code=2)
+    for arguments, why in (
+        ([source, "--reader", "csv", "--uuids", tmp_path / "list.jsonl"], "--uuids needs a store"),
+        ([source, "--reader", "csv", "--seed", 3], "--seed needs a spec or a whole store"),
+        ([store, "--uuids", tmp_path / "list.jsonl", "--seed", 3], "--seed needs"),
+        ([store, "--columns", 3], "--columns needs a picture"),
+    ):
+        assert why in run("preview", "-o", page, *arguments, code=2)
+    assert not page.exists()
+    assert not (tmp_path / "c").exists()
+
+
+def test_samples_without_a_score_pass_and_are_counted(source, tmp_path):
+    head, *rows = (source / "table.csv").read_text().splitlines()[:4]
+    (source / "table.csv").write_text("\n".join([f"{head},human", *(f"{row},no" for row in rows)]))
+    run("convert", "csv", source, "-o", tmp_path / "s")
+    lines = [{"uuid": f"mine-{k}", "score": score} for k, score in ((2, 0.9), (3, 0.2), (4, None))]
+    (tmp_path / "r.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    arguments = ["--rule", "low-score", "--scores", tmp_path / "r.jsonl", "--min-score", 0.5]
+    out = run("clean", tmp_path / "s", "-o", tmp_path / "c", *arguments)
+    assert "2 samples kept, 1 dropped" in out
+    assert "1 sample without a score: not judged by low-score" in out
+
+
+def test_leaks_are_between_different_stores(source, tmp_path):
+    run("convert", "csv", source, "-o", tmp_path / "s")
+    for stores in (["s"], ["s", "s"], ["s", "../" + tmp_path.name + "/s"]):
+        assert "two or more different stores" in run("leaks", *(tmp_path / name for name in stores), code=2)
 
 
 def test_every_reader_is_listed_with_its_options():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ivm.errors import OptionError
+from ivm.model_cli import need
 from ivm.progress import progress
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _PREVIEWED = 10  # samples of a dry run, unless --limit says otherwise
 
 
 def annotate(
+    context: typer.Context,
     source: Annotated[
         Path,
         typer.Argument(
@@ -112,7 +114,9 @@ def annotate(
     from ivm.data.shards import write_shards
     from ivm.data.transforms import limit_sides
 
-    found = open_source(source, instruction or (), reader, _pairs(option))
+    if not llm:
+        need(context, ["url", "request", "key_variable", "ahead", "answers"], "--llm, the name of an LLM")
+    found = open_source(source, instruction or (), reader, _pairs(option), output)
     helper = _open_llm(llm, url, key_variable, request, answers or output / "answers.jsonl")
     simplify = helper.simplify if helper else rules.simplify
     if dry_run:
@@ -182,8 +186,6 @@ def _fields(given: list[str] | None) -> dict[str, Any]:
 
 def _open_llm(llm: str, url: str, key_variable: str, request: list[str] | None, answers: Path) -> Llm | None:
     if not llm:
-        if url or request:
-            raise OptionError("--url and --request need --llm, the name of the LLM on that server")
         return None
     from ivm.annotation.answers import Answers
     from ivm.annotation.llm import Llm

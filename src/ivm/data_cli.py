@@ -11,12 +11,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ivm.model_cli import read_options
+from ivm.model_cli import need, read_options
 
 if TYPE_CHECKING:
     from ivm.types import Sample
 
 __all__ = ["data"]
+
+# Options of clean -> the rules that go by them.
+_JUDGES = {
+    ("whole",): ("nearly-whole-image",),
+    ("speck",): ("speck",),
+    ("agree",): ("disagreement",),
+    ("people",): ("nearly-whole-image", "speck", "border-only", "low-score"),
+    ("scores", "min_score"): ("low-score",),
+}
 
 data = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Bring samples, make them, look at them."
@@ -78,16 +87,18 @@ def convert(
     """Write a published data set, or your own, to shards.
 
     Wrong records are left out and told in report.jsonl. Interrupt it when you like: the same command goes on
-    where it stopped, and ends in the same bytes.
+    where it stopped, and ends in the same bytes. A source that has changed since needs another folder.
     """
     from ivm.data.layout import Encoding
     from ivm.data.readers import entries
+    from ivm.data.readers.files import fingerprint
     from ivm.data.shards import write_shards
     from ivm.data.transforms import limit_sides
 
     options = read_options(option)
-    recipe = {"reader": reader, "source": source.resolve().name, "options": options, "max_side": max_side}
     found = entries(reader, source, options)
+    recipe = {"reader": reader, "source": source.resolve().name, "options": options, "max_side": max_side}
+    recipe["content"] = fingerprint(source, output)
     with _progress() as progress:
         index = write_shards(
             limit_sides(found, max_side) if max_side else found,
@@ -134,6 +145,7 @@ def readers() -> None:
 
 @data.command()
 def preview(
+    context: typer.Context,
     source: Annotated[
         Path,
         typer.Argument(
@@ -164,6 +176,12 @@ def preview(
     from ivm.data.records import samples as load_samples
     from ivm.errors import OptionError, OutputError
 
+    if output.suffix.lower() == ".html":
+        need(context, ["columns"], "a picture (.png): a page has as many as fit")
+    if reader or uuids:
+        need(context, ["seed"], "a spec or a whole store: it draws samples")
+    if reader or not source.is_dir():
+        need(context, ["uuids"], "a store, without --reader")
     report = Report()
     if reader:
         from ivm.data.readers import entries
@@ -224,6 +242,7 @@ def stats(
 
 @data.command()
 def clean(
+    context: typer.Context,
     store: Annotated[Path, typer.Argument(help="Folder of a store; with --undo, one that clean wrote.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new store.")],
     rule: Annotated[
@@ -237,7 +256,9 @@ def clean(
         bool,
         typer.Option("--people", help="Apply the rules about areas and scores to human annotations, too."),
     ] = False,
-    scores: Annotated[Path | None, typer.Option(help="File that ivm score wrote of this store.")] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="File that ivm score or ivm annotate wrote of this store.")
+    ] = None,
     min_score: Annotated[
         float, typer.Option(help="Score below which a machine annotation is dropped.")
     ] = 0.1,
@@ -256,17 +277,26 @@ def clean(
 
     rules = tuple(rule) if rule else tuple(RULES)
     if undo:
+        options = ["whole", "speck", "agree", "people", "scores", "min_score", "workers"]
+        need(context, options, "a store to clean, not --undo")
         index = restore(store, output, rules)
         typer.echo(f"{output}: {index.samples:,} samples")
         return
     if "low-score" in (rule or []) and scores is None:
         raise OptionError("the rule low-score needs --scores, a file that ivm score wrote")
+    if scores is None:
+        need(context, ["min_score"], "--scores, a file that ivm score wrote")
+    for names, judge in _JUDGES.items():
+        if not {*judge} & {*rules}:
+            need(context, names, f"the rule {' or '.join(judge)}")
     limits = Limits(whole, speck, agree=agree, people=people, min_score=min_score)
     given = None if scores is None else read_scores(scores)
     kept, counts = drop(store, output, rules, limits, workers, given)
     typer.echo(f"{output}: {kept.samples:,} samples kept, {counts.total():,} dropped")
     for name in rules:
         typer.echo(f"  {counts[name]:,} {name}: {RULES[name]}")
+    if unknown := sum(score is None for score in (given or {}).values()):
+        typer.echo(f"{_many(unknown, 'sample')} without a score: not judged by low-score")
 
 
 @data.command()
@@ -305,7 +335,11 @@ def leaks(
     from ivm.data.measure import measure
     from ivm.data.split import find_leaks
     from ivm.data.stream import ShardReader
+    from ivm.errors import OptionError
 
+    if len(stores) < 2 or len({store.resolve() for store in stores}) < len(stores):
+        told = ", ".join(map(str, stores))
+        raise OptionError(f"leaks are looked for between two or more different stores, but got {told}")
     found = find_leaks({str(store): measure(ShardReader(store), workers) for store in stores})
     for leak in found:
         typer.echo(f"{leak.image_id} in {leak.first}, {leak.other} in {leak.second}: {leak.why}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ from ivm.errors import OptionError
 if TYPE_CHECKING:
     from ivm.masker import Masker
 
-__all__ = ["Device", "Model", "ModelOptions", "Threads", "Threshold", "open_masker", "read_options"]
+__all__ = ["Device", "Model", "ModelOptions", "Threads", "Threshold", "need", "open_masker", "read_options"]
 
 Model = Annotated[str, typer.Option(help="Preset (see: ivm models), folder, or hub id.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -42,6 +43,20 @@ def open_masker(
     if wrong := sorted({"device", "threads"} & set(options)):
         raise OptionError(f"{wrong[0]} has an option of its own: --{wrong[0]} {options[wrong[0]]}")
     return load(model, device=device, threads=threads, **options)
+
+
+def need(context: typer.Context, names: Iterable[str], needed: str) -> None:
+    """Refuse options that would be ignored: `names` of parameters, of use with `needed` alone.
+
+    Raises:
+        OptionError: one of them was given.
+    """
+    sources = {name: context.get_parameter_source(name) for name in names}
+    # By its name: Typer's own copy of click has another class of sources than click has.
+    given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+    if given:
+        told = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise OptionError(f"{told} {'needs' if len(given) == 1 else 'need'} {needed}")
 
 
 def read_options(given: list[str] | None) -> dict[str, str]:

@@ -18,6 +18,7 @@ from ivm.annotation.sources import open_source
 from ivm.data.records import Entry, Record, Report, load, samples
 from ivm.data.shards import write_shards
 from ivm.data.stream import ShardSet
+from ivm.data.transforms import limit_sides
 from ivm.errors import DataError, LMMError, OptionError
 from ivm.masker import Masker
 from ivm.types import Heatmap, Sample
@@ -261,3 +262,25 @@ def test_a_note_reaches_the_provenance(pictures):
     assert list(
         samples(annotate_entries(open_source(pictures, ["x"]).entries, Annotator(panel(), guess)), Report())
     )
+
+
+def test_asking_ahead_decodes_nothing_where_listing_tells_the_instructions(pictures):
+    loaded, told = [], set()
+
+    def watched(entry):
+        def read():
+            loaded.append((entry.place, threading.current_thread() is threading.main_thread()))
+            return entry.load()
+
+        return Entry(entry.file, entry.place, read, entry.asks)
+
+    def slow(text):
+        told.add(threading.current_thread() is threading.main_thread())
+        return simplify(text)
+
+    source = limit_sides(open_source(pictures, ["find the red box"]).entries, 4000)
+    found, _ = annotated(map(watched, source), Annotator(panel(), slow), ahead=2)
+    assert len(found) == 2
+    assert len(loaded) == 3
+    assert all(main for _, main in loaded)
+    assert False in told

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from conftest import ColourBackend
 from ivm.annotation.annotate import Annotator, annotate_entries
 from ivm.annotation.experts import Expert, Panel
 from ivm.annotation.report import summarise, write_reliability
-from ivm.annotation.rules import simplify
+from ivm.annotation.rules import compose, simplify
 from ivm.annotation.sources import open_source
-from ivm.data.clean import clean, read_scores
+from ivm.data.clean import Limits, clean, read_scores
+from ivm.data.records import Entry, Record, samples
 from ivm.data.shards import write_shards
+from ivm.data.stream import ShardSet
 from ivm.errors import DataError
 from ivm.masker import Masker
+from ivm.types import Sample
 
 
 @pytest.fixture
@@ -37,10 +41,24 @@ def test_cleaning_goes_by_reliability(store, tmp_path):
     scores = read_scores(store / "reliability.jsonl")
     assert set(scores) == {"pictures-a.png-1", "pictures-b.png-1"}
     assert scores["pictures-b.png-1"] < 0.6 < scores["pictures-a.png-1"]  # half of it was not found
-    from ivm.data.clean import Limits
-
     kept, dropped = clean(store, tmp_path / "clean", ("low-score",), Limits(min_score=0.6), 1, scores)
     assert (kept.samples, dropped["low-score"]) == (1, 1)
+
+
+def test_composed_samples_have_no_reliability_and_pass(pictures, tmp_path):
+    image = next(samples(open_source(pictures, ["x"]).entries)).image
+    labelled = Sample("labelled", image, ("the box",), np.eye(*image.shape[:2]) > 0, "mine", human=False)
+    entries = [*open_source(pictures, ["red"]).entries, Entry("list", 1, lambda: [Record(labelled)])]
+    experts = [Expert("a", Masker(ColourBackend())), Expert("b", Masker(ColourBackend(side=64, least=9)))]
+    annotator = Annotator(Panel(experts), simplify, compose)
+    write_shards(annotate_entries(entries, annotator), tmp_path / "store")
+    assert write_reliability(tmp_path / "store", tmp_path / "r.jsonl") == 2
+    scores = read_scores(tmp_path / "r.jsonl")
+    assert scores["labelled"] is None
+    limits = Limits(min_score=1.0)
+    kept, _ = clean(tmp_path / "store", tmp_path / "clean", ("low-score",), limits, 1, scores)
+    assert "labelled" in {sample.uuid for sample in ShardSet(tmp_path / "clean")}
+    assert kept.samples < 3
 
 
 def test_a_damaged_report_is_told(store):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -74,3 +76,24 @@ def test_what_cannot_be_a_source_is_told(pictures, tmp_path):
     (tmp_path / "begun" / "shard-000000.tar").touch()
     with pytest.raises(DataError, match="did not finish"):
         open_source(tmp_path / "begun")
+
+
+def test_the_recipe_changes_with_the_files_and_not_with_the_place(pictures, tmp_path):
+    (pictures / "q.csv").write_text("image,instruction\nb.png,red\n")
+    shutil.copytree(pictures, tmp_path / "elsewhere" / "pictures")
+
+    def recipes(folder):
+        output = folder / "out"
+        output.mkdir(exist_ok=True)
+        (output / "answers.jsonl").write_text(str(folder))
+        (output / "d.png").write_text("a picture that a run wrote")
+        ways = ({}, {"reader": "csv"}, {"instructions": ["red"]})
+        return [open_source(folder, **way, output=output).recipe for way in ways]
+
+    first = recipes(pictures)
+    assert first[:2] == recipes(tmp_path / "elsewhere" / "pictures")[:2]
+    (pictures / "q.csv").write_text("image,instruction\na.png,red\n")
+    second = recipes(pictures)
+    assert [a == b for a, b in zip(first, second, strict=True)] == [False, False, True]
+    (pictures / "more" / "c.png").unlink()
+    assert not any(a == b for a, b in zip(second, recipes(pictures), strict=True))

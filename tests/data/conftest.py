@@ -11,6 +11,7 @@ from ivm.data.relations import picture_relations, size_words
 from ivm.data.scene import Scene, Thing
 from ivm.data.shards import write_shards
 from ivm.data.words import affordances_of, nouns_for
+from ivm.types import Sample
 
 COLOURS = ("red", "green", "blue", "yellow")
 NAMES = ("mug", "mug", "ball", "ball", "ball", "apple", "pear", "hammer", "plate", "block", "block")
@@ -72,6 +73,27 @@ def make_store(tmp_path):
         entries = [Entry("made", k, lambda one=one: [Record(one)]) for k, one in enumerate(samples, start=1)]
         write_shards(entries, tmp_path / name, {"name": name}, strict=True, **settings)
         return tmp_path / name
+
+    return make
+
+
+@pytest.fixture
+def episode():
+    """episode(number, frames=4) -> samples of one image_id and one task; a square that moves is relevant."""
+
+    def make(number, frames=4):
+        made = []
+        for k in range(frames):
+            image = np.full((64, 64, 3), 60 + 20 * number, np.uint8)
+            image[:, 40:] = 200
+            mask = np.zeros((64, 64), bool)
+            mask[8:20, 12 * k : 12 * k + 12] = True
+            image[mask] = (220, 30, 30)
+            where = f"robot/episode-{number}"
+            made.append(
+                Sample(f"{number}-{k}", image, ("pick it up",), mask, "robot", human=False, image_id=where)
+            )
+        return made
 
     return make
 

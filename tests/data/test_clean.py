@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ivm.data.clean import RULES, Limits, clean, find_faults, restore
+from ivm.data.clean import RULES, Limits, clean, find_faults, read_scores, restore
 from ivm.data.measure import measure
 from ivm.data.stream import ShardReader, ShardSet
 from ivm.errors import DataError, OptionError
@@ -152,3 +152,47 @@ def test_limits_are_checked(wrong):
 
 def test_every_rule_says_what_it_drops():
     assert all(text for text in RULES.values())
+
+
+def test_frames_of_an_episode_are_no_repeated_annotations(make_store, episode, tmp_path):
+    frames = episode(0)
+    again = replace(frames[1], uuid="again", heatmap=frames[3].heatmap)  # one frame, annotated twice
+    kept, counts = clean(make_store(frames), tmp_path / "frames")
+    assert (kept.samples, counts.total()) == (4, 0)
+    found = find_faults(measure(ShardReader(make_store([*frames, again], "more"))))
+    assert [(one.uuid, one.rule) for one in found] == [("0-1", "disagreement"), ("again", "disagreement")]
+
+
+def test_every_frame_is_compared_with_every_other_episode(make_store, scenery):
+    def frame(episode, number, seed):
+        where = f"episode-{episode}"
+        return Sample(f"{episode}-{number}", scenery(seed), ("pick",), None, "robot", image_id=where)
+
+    first = [frame(0, k, k) for k in range(4)]
+    second = [frame(1, 0, 0), frame(1, 1, 11), frame(1, 2, 3), frame(1, 3, 12)]
+    found = find_faults(measure(ShardReader(make_store([*first, *second]))))
+    assert [(one.uuid, one.rule, one.detail) for one in found] == [
+        ("1-0", "near-duplicate", "like 0-0"), ("1-2", "near-duplicate", "like 0-3"),
+    ]  # fmt: skip
+
+
+def test_scores_are_asked_for_where_the_rule_needs_them(make_store, samples):
+    measured = list(measure(ShardReader(make_store(samples))))
+    machine = {one.uuid for one in measured if not one.human}
+    assert find_faults(measured, ["low-score"], scores=dict.fromkeys(machine, 0.5)) == []
+    assert find_faults(measured, ["empty"], scores={})[0].uuid == "nothing"
+    unknown = dict.fromkeys(machine, 0.05) | {"said-3": None}
+    found = find_faults(measured, ["low-score"], scores=unknown)
+    assert {one.uuid for one in found} == machine - {"said-3"}
+    with pytest.raises(DataError, match="has no score: score this very store"):
+        find_faults(measured, ["low-score"], scores={})
+    with pytest.raises(DataError, match="has no score"):
+        find_faults(measured, ["low-score"], Limits(people=True), dict.fromkeys(machine, 0.5))
+
+
+def test_a_score_may_be_null_but_not_absent(tmp_path):
+    (tmp_path / "s.jsonl").write_text('{"uuid": "a", "score": 1}\n{"uuid": "b", "score": null}\n')
+    assert read_scores(tmp_path / "s.jsonl") == {"a": 1.0, "b": None}
+    (tmp_path / "s.jsonl").write_text('{"uuid": "a"}\n')
+    with pytest.raises(DataError, match=r"s\.jsonl:1: a record must have 'score'"):
+        read_scores(tmp_path / "s.jsonl")

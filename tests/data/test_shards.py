@@ -129,7 +129,7 @@ def test_a_finished_store_is_returned_and_another_one_refused(tmp_path):
 
     first = write_shards([entry(0)], tmp_path / "a", {"reader": "x"})
     assert write_shards(map(never, [0]), tmp_path / "a", {"reader": "x"}).shards == first.shards
-    with pytest.raises(DataError, match="already holds a finished store"):
+    with pytest.raises(DataError, match=r"a finished store \(reader: 'x' there, 'y' here\)"):
         write_shards([entry(0)], tmp_path / "a", {"reader": "y"})
     with pytest.raises(DataError, match="already holds a finished store"):
         write_shards([entry(0)], tmp_path / "a", {"reader": "x"}, encoding=Encoding("jpeg"))

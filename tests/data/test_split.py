@@ -67,3 +67,20 @@ def test_shares_add_up(shares):
 def test_names_are_folder_names(make_store, samples, tmp_path, name):
     with pytest.raises(OptionError, match="folder name"):
         split(make_store(samples[:2]), tmp_path, {name: 1.0})
+
+
+def test_every_frame_of_an_episode_counts(make_store, scenery):
+    """Two episodes that begin differently and end alike."""
+
+    def episode(number, seeds):
+        return [
+            Sample(f"{number}-{seed}", scenery(seed), ("x",), None, "robot", image_id=f"episode-{number}")
+            for seed in seeds
+        ]
+
+    both = measured(make_store([*episode(1, (1, 2, 3)), *episode(2, (4, 5, 3))]))
+    parts = [assign(both, {"a": 0.5, "b": 0.5}, seed) for seed in range(20)]
+    assert all(part["episode-1"] == part["episode-2"] for part in parts)
+    sets = {str(k): [one for one in both if one.image_id == f"episode-{k}"] for k in (1, 2)}
+    (leak,) = find_leaks(sets)
+    assert (leak.image_id, leak.other, leak.why) == ("episode-1", "episode-2", "look alike")

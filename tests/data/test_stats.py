@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 from ivm.data.measure import measure
 from ivm.data.stats import AREA_BINS, draw_areas, summarise, write_statistics
 from ivm.data.stream import ShardReader
+from ivm.errors import OutputError
 from ivm.types import Sample
 
 
@@ -91,3 +93,29 @@ def test_an_empty_store_and_one_without_heatmaps(plain, tmp_path):
     assert summarise([]).samples == 0
     unmarked = summarise([replace(plain, area=None)])
     assert [p.name for p in write_statistics(unmarked, tmp_path)] == ["stats.json", "instructions.png"]
+
+
+def test_frames_of_an_episode_are_pictures_of_their_own(make_store, episode):
+    found = summarise(measure(ShardReader(make_store([*episode(0), *episode(3)]))))
+    assert (found.samples, found.images, found.repeated_annotations) == (8, 8, 0)
+    assert found.look_alike_images == (("robot/episode-0", "robot/episode-3"),)
+
+
+def test_what_a_call_does_not_write_does_not_stay(plain, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    folder = tmp_path / "stats"
+    write_statistics(summarise(many(plain, [*smooth(), *[0.99] * 200])), folder)
+    unmarked = summarise([replace(plain, area=None)])
+    write_statistics(unmarked, folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["instructions.png", "stats.json"]
+    before = (folder / "stats.json").read_text()
+
+    def full(self, text, **_):
+        self.write_bytes(text[:9].encode())
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OutputError, match=r"stats\.json: No space left"):
+        write_statistics(summarise([plain]), folder)
+    assert (folder / "stats.json").read_text() == before
+    assert sorted(path.name for path in folder.iterdir()) == ["instructions.png", "stats.json"]

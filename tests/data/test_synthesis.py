@@ -120,6 +120,16 @@ def test_an_interruption_changes_nothing(spec, tmp_path, at):
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
 
 
+def test_a_stop_before_the_index_changes_nothing(spec, tmp_path):
+    synthesize(spec, 20, 3, tmp_path / "a", samples_per_shard=10)
+    whole = digests(tmp_path / "a")
+    (tmp_path / "a" / "index.json").rename(tmp_path / "a" / ".index.json-7.tmp")
+    (tmp_path / "a" / ".report.jsonl-7.tmp").touch()
+    assert synthesize(spec, 20, 3, tmp_path / "a", samples_per_shard=10).samples == 20
+    assert digests(tmp_path / "a") == whole
+    assert not list((tmp_path / "a").glob(".*"))
+
+
 def test_a_finished_store_is_left_alone(spec, tmp_path, monkeypatch):
     synthesize(spec, 9, 3, tmp_path / "a")
     monkeypatch.setattr(synthesis, "_scenes", None)  # would be needed to make anything

@@ -45,7 +45,10 @@ def test_variables_of_the_environment_are_filled_in(tmp_path, monkeypatch):
     monkeypatch.setenv("PACKS_HERE", str(tmp_path))
     assert read_spec(tmp_path / "s.toml").photos == (str(tmp_path / "pack"),)
     monkeypatch.delenv("PACKS_HERE")
-    with pytest.raises(OptionError, match="uses a variable that is not set"):
+    with pytest.raises(OptionError, match=r"photos: \$PACKS_HERE/pack uses a variable that is not set"):
+        read_spec(tmp_path / "s.toml")
+    (tmp_path / "s.toml").write_text('photos = ["/data/$PACKS_HERE/x"]\n[shares]\nphoto = 1\n')
+    with pytest.raises(OptionError, match=r"photos: /data/\$PACKS_HERE/x uses a variable that is not set"):
         read_spec(tmp_path / "s.toml")
 
 

@@ -252,7 +252,10 @@ def annotate_entries(entries: Iterable[Entry], annotator: Annotator, ahead: int 
 def _simplify_all(entry: Entry, annotator: Annotator) -> None:
     """Have the answers ready; whatever fails here fails again, and is told, where it is needed."""
     with suppress(IVMError):
-        for item in entry.load():
+        for text in entry.asks or ():
+            with suppress(DataError):
+                annotator.simplify(text)
+        for item in entry.load() if entry.asks is None else ():
             if isinstance(item, Record) and item.sample.heatmap is None:
                 for text in item.sample.instructions:
                     with suppress(DataError):

@@ -67,9 +67,10 @@ def summarise(folder: str | os.PathLike[str]) -> Summary:
 
 
 def write_reliability(folder: str | os.PathLike[str], path: str | os.PathLike[str]) -> int:
-    """Write the reliability of each sample as `{"uuid": ..., "score": ...}` lines; return how many.
+    """Write the reliability of each sample as `{"uuid": ..., "score": ...}` lines; return how many have one.
 
-    The form is that of `ivm score`, so that `ivm data clean --scores` can go by it.
+    The form is that of `ivm score`, so that `ivm data clean --scores` can go by it. A sample without one,
+    such as a mask for which instructions were composed, has the score null, and passes there.
 
     Raises:
         DataError: the folder holds no finished store.
@@ -77,18 +78,18 @@ def write_reliability(folder: str | os.PathLike[str], path: str | os.PathLike[st
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}-{os.getpid()}.tmp")
-    written = 0
+    known = 0
     try:
         with temporary.open("wb") as file:
             for uuid, told in _annotations(Path(folder)):
-                if told.get("reliability") is not None:
-                    file.write(to_json({"uuid": uuid, "score": told["reliability"]}) + b"\n")
-                    written += 1
+                reliability = told.get("reliability")
+                file.write(to_json({"uuid": uuid, "score": reliability}) + b"\n")
+                known += reliability is not None
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    return written
+    return known
 
 
 def _annotations(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -12,7 +12,7 @@ from typing import Any
 from ivm.data.clean import identity
 from ivm.data.layout import IMAGE_MEMBERS, decode_sample
 from ivm.data.readers import entries as read_entries
-from ivm.data.readers.files import load_image
+from ivm.data.readers.files import fingerprint, load_image
 from ivm.data.records import Entry, Record
 from ivm.data.stream import ShardReader
 from ivm.errors import DataError, InputError, OptionError
@@ -42,11 +42,13 @@ def open_source(
     instructions: Sequence[str] = (),
     reader: str = "",
     options: Mapping[str, str] | None = None,
+    output: Path | None = None,
 ) -> Source:
     """Find out what `path` is.
 
     A store (it has an index.json); with `reader`, what `ivm data convert` reads; with `instructions`, a
     folder of pictures, each of which is asked every instruction; else a folder with one CSV table.
+    The recipe changes with the files in `path`, but for those in the folder `output`.
 
     Raises:
         OptionError: arguments contradict each other, or say too little.
@@ -61,8 +63,9 @@ def open_source(
         raise OptionError("--set needs --reader: it is an option of a reader")
     name = path.resolve().name
     if reader:
+        listed = read_entries(reader, path, options)  # first: its errors say more
         recipe = {"reader": reader, "source": name, "options": dict(options or {})}
-        return Source(read_entries(reader, path, options), None, recipe)
+        return Source(listed, None, {**recipe, "content": fingerprint(path, output)})
     if (path / "index.json").exists() or any(path.glob("shard-*.tar")):
         if instructions:
             raise OptionError(f"{path} is a store, whose samples have instructions: leave out --instruction")
@@ -72,9 +75,12 @@ def open_source(
         texts = tuple(dict.fromkeys(check_instruction(text) for text in instructions))
         pictures = _pictures(path)
         listed = _of_pictures(path, pictures, texts)
-        return Source(listed, len(pictures), {"pictures": name, "instructions": texts})
+        recipe = {"pictures": name, "instructions": texts}
+        recipe["content"] = fingerprint(path, output, IMAGE_SUFFIXES)
+        return Source(listed, len(pictures), recipe)
     if any(path.glob("*.csv")):
-        return Source(read_entries("csv", path), None, {"reader": "csv", "source": name})
+        recipe = {"reader": "csv", "source": name, "content": fingerprint(path, output)}
+        return Source(read_entries("csv", path), None, recipe)
     raise OptionError(
         f"{path} is no store and has no CSV table: give --instruction for a folder of pictures, or --reader"
     )
@@ -108,7 +114,7 @@ def _pictures(root: Path) -> list[Path]:
 
 def _of_pictures(root: Path, pictures: Sequence[Path], texts: tuple[str, ...]) -> Iterator[Entry]:
     for path in pictures:
-        yield Entry(path.relative_to(root).as_posix(), "picture", partial(_picture, root, path, texts))
+        yield Entry(path.relative_to(root).as_posix(), "picture", partial(_picture, root, path, texts), texts)
 
 
 def _picture(root: Path, path: Path, texts: tuple[str, ...]) -> Iterator[Record]:

@@ -96,7 +96,7 @@ def find_faults(
     measured: Iterable[Measured],
     rules: Sequence[str] = tuple(RULES),
     limits: Limits | None = None,
-    scores: Mapping[str, float] | None = None,
+    scores: Mapping[str, float | None] | None = None,
 ) -> list[Dropped]:
     """What the rules drop, in the order of the store, each sample once.
 
@@ -104,11 +104,12 @@ def find_faults(
         measured: the samples.
         rules: names in RULES.
         limits: where they draw the line.
-        scores: uuid -> score of the discriminator, of every sample; None leaves "low-score" out.
+        scores: uuid -> score of the discriminator, of every sample that "low-score" judges; one whose
+            score is None passes. Without scores that rule is left out.
 
     Raises:
         OptionError: a rule does not exist.
-        DataError: a sample has no score.
+        DataError: a sample that "low-score" judges is not among the scores.
     """
     limits = limits or Limits()
     unknown = sorted(set(rules) - set(RULES))
@@ -118,9 +119,12 @@ def find_faults(
     found: dict[tuple[int, int], tuple[str, str]] = {}
     left = []
     for one in everything:
-        if scores is not None and one.uuid not in scores:
-            raise DataError(f"sample {one.uuid} has no score: score this very store, then clean it")
-        fault = _own_fault(one, rules, limits, None if scores is None else scores[one.uuid])
+        score = None
+        if scores is not None and "low-score" in rules and (limits.people or not one.human):
+            if one.uuid not in scores:
+                raise DataError(f"sample {one.uuid} has no score: score this very store, then clean it")
+            score = scores[one.uuid]
+        fault = _own_fault(one, rules, limits, score)
         if fault:
             found[one.shard, one.number] = fault
         else:
@@ -154,7 +158,7 @@ def _own_fault(
             "speck": (0.0 < area < limits.speck, f"kept area {area:.6f}, {one.pixels} pixels"),
             "border-only": (area > 0.0 and one.inside < limits.inside, f"{one.inside:.3f} inside"),
         }
-    if score is not None and (limits.people or not one.human):
+    if score is not None:
         checks["low-score"] = (score < limits.min_score, f"score {score:.4f}")
     return next(
         ((rule, checks[rule][1]) for rule in RULES if rule in rules and rule in checks and checks[rule][0]),
@@ -163,28 +167,26 @@ def _own_fault(
 
 
 def _duplicates(samples: Sequence[Measured], limits: Limits) -> Iterator[tuple[Measured, str]]:
-    photos: dict[str, Measured] = {}
+    looks = list(dict.fromkeys((one.image_id, one.hash) for one in samples))
+    original: dict[tuple[str, bytes], tuple[str, bytes]] = {}  # a picture -> the earliest that it looks like
+    for i, j in look_alikes([seen for _, seen in looks], limits.near_bits):
+        if looks[i][0] != looks[j][0]:  # frames of one episode look alike, and are no duplicates
+            original.setdefault(looks[j], original.get(looks[i], looks[i]))
+    asked: dict[tuple[tuple[str, bytes], frozenset[str]], Measured] = {}
     for one in samples:
-        photos.setdefault(one.image_id, one)
-    firsts = list(photos.values())
-    original: dict[str, str] = {}  # a picture -> the earliest that it looks like
-    for i, j in look_alikes([one.hash for one in firsts], limits.near_bits):
-        older = original.get(firsts[i].image_id, firsts[i].image_id)
-        original.setdefault(firsts[j].image_id, older)
-    asked: dict[tuple[str, frozenset[str]], Measured] = {}
-    for one in samples:
-        key = (original.get(one.image_id, one.image_id), frozenset(one.texts))
+        look = (one.image_id, one.hash)
+        key = (original.get(look, look), frozenset(one.texts))
         earlier = asked.setdefault(key, one)
         if earlier.image_id != one.image_id:
             yield one, f"like {earlier.uuid}"
 
 
 def _disagreements(samples: Sequence[Measured], limits: Limits) -> Iterator[tuple[Measured, str]]:
-    repeated: dict[tuple[str, str], list[Measured]] = defaultdict(list)
+    repeated: dict[tuple[tuple[str, bytes], str], list[Measured]] = defaultdict(list)
     for one in samples:
         if one.area is not None:
             for text in set(one.texts):
-                repeated[one.image_id, text].append(one)
+                repeated[one.picture, text].append(one)
     for group in repeated.values():
         if len(group) < 2:
             continue
@@ -208,7 +210,7 @@ def clean(
     rules: Sequence[str] = tuple(RULES),
     limits: Limits | None = None,
     workers: int = 1,
-    scores: Mapping[str, float] | None = None,
+    scores: Mapping[str, float | None] | None = None,
 ) -> tuple[Index, Counter[str]]:
     """Write the samples that no rule drops to a new store; the source is only read.
 
@@ -254,18 +256,20 @@ def clean(
     return kept, Counter(one.rule for one in faults)
 
 
-def read_scores(path: str | os.PathLike[str]) -> dict[str, float]:
-    """uuid -> score, of a file that `ivm score` wrote.
+def read_scores(path: str | os.PathLike[str]) -> dict[str, float | None]:
+    """uuid -> score, of a file that `ivm score` or `ivm annotate` wrote; None for a sample that has none.
 
     Raises:
         DataError: it cannot be read, or a line of it is wrong.
     """
-    scores = {}
+    scores: dict[str, float | None] = {}
     for line, row in read_lines(path):
         try:
             if isinstance(row, DataError):
                 raise row
-            scores[get(row, "uuid", str)] = float(get(row, "score", (int, float)))
+            uuid = get(row, "uuid", str)
+            known = row.get("score", ...) is not None  # null says that it has none, and is not absent
+            scores[uuid] = float(get(row, "score", (int, float))) if known else None
         except DataError as error:
             raise DataError(f"{path}:{line}: {error}") from error
     return scores

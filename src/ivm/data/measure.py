@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 
-from ivm.data.layout import decode_heatmap, decode_image
+from ivm.data.layout import IMAGE_MEMBERS, decode_heatmap, decode_image
 from ivm.data.stream import ShardReader
 from ivm.errors import DataError, ImageError, OptionError
 from ivm.types import DEFAULT_THRESHOLD
@@ -52,6 +53,8 @@ class Measured:
         thumb: which cells of a 32 x 32 grid the mask touches, packed to 128 bytes; empty if it has no
         heatmap.
         hash: the perceptual hash, 32 bytes; empty for a picture without contrast.
+        picture: (image_id, digest of the picture's file): equal for samples of one picture. An image_id alone
+        is what a split keeps together, and the frames of a robot episode share one.
         fault: why it cannot be used, such as a heatmap of another size; empty if it can.
     """
 
@@ -72,6 +75,7 @@ class Measured:
     inside: float
     thumb: bytes
     hash: bytes
+    picture: tuple[str, bytes]
     fault: str
 
     @property
@@ -139,10 +143,11 @@ def _measure(reader: ShardReader, shard: int, number: int) -> Measured:
         more = (described["kind"], tuple(map(plain_text, texts)))
     except (KeyError, ValueError, TypeError) as error:
         raise DataError(f"{reader.keys(shard)[number]}: the description is damaged: {error!r}") from error
-    fault, picture, heatmap = "", b"", None
+    file = next((members[suffix] for suffix in IMAGE_MEMBERS if suffix in members), b"")
+    fault, looks, heatmap = "", b"", None
     try:
         image = decode_image(members, least=64)
-        picture = _hash(image)
+        looks = _hash(image)
         heatmap = decode_heatmap(members, described["annotation"])
         if heatmap is not None and heatmap.shape != size:
             fault = f"the heatmap is {heatmap.shape[1]}x{heatmap.shape[0]}, the image {size[1]}x{size[0]}"
@@ -172,7 +177,8 @@ def _measure(reader: ShardReader, shard: int, number: int) -> Measured:
         pixels=pixels,
         inside=inside,
         thumb=thumb,
-        hash=picture,
+        hash=looks,
+        picture=(described["image_id"], hashlib.blake2b(file, digest_size=16).digest()),
         fault=fault,
     )
 
@@ -193,6 +199,7 @@ def look_alikes(hashes: Sequence[bytes], within: int = NEAR_BITS) -> Iterable[tu
     """
     first: dict[bytes, int] = {}
     parts: dict[tuple[int, int], list[int]] = {}
+    values = [int.from_bytes(one, "big") for one in hashes]
     edges = [HASH_BITS * k // (within + 1) for k in range(within + 2)]
     for j, one in enumerate(hashes):
         if not one:
@@ -200,14 +207,14 @@ def look_alikes(hashes: Sequence[bytes], within: int = NEAR_BITS) -> Iterable[tu
         if one in first:
             yield first[one], j
             continue
-        value = int.from_bytes(one, "big")
+        value = values[j]
         seen: set[int] = set()
         for k, (low, high) in enumerate(pairwise(edges)):
             bucket = parts.setdefault((k, (value >> low) & ((1 << (high - low)) - 1)), [])
             for i in bucket:
                 if i not in seen:
                     seen.add(i)
-                    if (value ^ int.from_bytes(hashes[i], "big")).bit_count() <= within:
+                    if (value ^ values[i]).bit_count() <= within:
                         yield i, j
             bucket.append(j)
         first[one] = j

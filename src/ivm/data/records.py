@@ -47,11 +47,14 @@ class Entry:
         place: line number from 1, or what the file counts by: "annotation 17".
         load: gives its records; for a wrong one a DataError is in its place. Raising a DataError or
             InputError gives up the rest of the entry. It must give the same records whenever it is called.
+        asks: instructions of its records, which have no heatmap, where listing the source tells them: what
+            needs no more than these need not decode the pictures. None: only loading tells.
     """
 
     file: str
     place: int | str
     load: Callable[[], Iterable[Record | DataError]]
+    asks: tuple[str, ...] | None = None
 
     @classmethod
     def bad(cls, file: str | os.PathLike[str], place: int | str, reason: str) -> Entry:

@@ -29,9 +29,11 @@ from ivm.data.records import Entry, Problem, Report, load
 from ivm.errors import DataError, OptionError, OutputError
 from ivm.types import Sample
 
-__all__ = ["Index", "Shard", "ShardWriter", "read_index", "write_shards"]
+__all__ = ["OWN_FILES", "Index", "Shard", "ShardWriter", "read_index", "write_shards"]
 
 VERSION = 1
+# How the names begin of all that a store writes, finished or stopped at any point.
+OWN_FILES = ("shard-", ".shard-", "report.jsonl", ".report.jsonl-", "index.json", ".index.json-")
 
 
 @dataclass(frozen=True)
@@ -146,8 +148,9 @@ class ShardWriter:
         except OSError as error:
             raise OutputError(f"cannot make the folder {self.folder}: {error.strerror or error}") from error
         if (self.folder / "index.json").exists():
+            other = _difference(read_index(self.folder).recipe, self._recipe) or "the same"
             raise DataError(
-                f"{self.folder} already holds a finished store: choose another folder or delete it"
+                f"{self.folder} already holds a finished store ({other}): choose another folder or delete it"
             )
         self._resume()
 
@@ -311,8 +314,9 @@ class ShardWriter:
         return content
 
     def _resume(self) -> None:
-        for leftover in self.folder.glob(".shard-*.tmp"):
-            leftover.unlink(missing_ok=True)
+        for leftover in self.folder.glob(".*.tmp"):
+            if leftover.name.startswith(OWN_FILES):
+                leftover.unlink(missing_ok=True)
         while (self.folder / f"{self._name}.json").exists():
             name = self._name
             content = self._sidecar(name)

@@ -50,25 +50,19 @@ def assign(samples: Iterable[Measured], shares: Mapping[str, float], seed: int =
     """
     if not shares or min(shares.values()) <= 0 or abs(sum(shares.values()) - 1) > 1e-6:
         raise OptionError(f"shares must be positive and add up to 1, but are {dict(shares)}")
-    photos: dict[str, bytes] = {}
-    for one in samples:
-        photos.setdefault(one.image_id, one.hash)
-    names = list(photos)
-    parent = list(range(len(names)))
+    looks = list(dict.fromkeys((one.image_id, one.hash) for one in samples))
+    parent = {name: name for name, _ in looks}
 
-    def root(k: int) -> int:
-        while parent[k] != k:
-            parent[k] = parent[parent[k]]
-            k = parent[k]
-        return k
+    def root(name: str) -> str:
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
 
-    for i, j in look_alikes(list(photos.values())):
-        a, b = root(i), root(j)
-        parent[max(a, b)] = min(a, b)
-    leader: dict[int, str] = {}
-    for k, name in enumerate(names):  # by name, not by place: the order of the store must not matter
-        leader[root(k)] = min(name, leader.get(root(k), name))
-    return {name: _part(leader[root(k)], shares, seed) for k, name in enumerate(names)}
+    for i, j in look_alikes([seen for _, seen in looks]):
+        a, b = root(looks[i][0]), root(looks[j][0])
+        parent[max(a, b)] = min(a, b)  # by name, not by place: the order of the store must not matter
+    return {name: _part(root(name), shares, seed) for name in parent}
 
 
 def _part(image_id: str, shares: Mapping[str, float], seed: int) -> str:
@@ -118,17 +112,17 @@ def find_leaks(sets: Mapping[str, Iterable[Measured]]) -> list[Leak]:
     """Pictures that are in two of the sets: by their image_id, or because they look alike."""
     owner: dict[str, str] = {}
     leaks: dict[tuple[str, str, str, str], Leak] = {}
-    photos: dict[tuple[str, str], bytes] = {}
+    looks: dict[tuple[str, str, bytes], None] = {}  # a set that keeps its order
     for name, samples in sets.items():
         for one in samples:
-            photos.setdefault((name, one.image_id), one.hash)
+            looks[name, one.image_id, one.hash] = None
             first = owner.setdefault(one.image_id, name)
             if first != name:
                 leak = Leak(first, name, one.image_id, one.image_id, "the same picture")
                 leaks.setdefault((first, name, one.image_id, one.image_id), leak)
-    places = list(photos)
-    for i, j in look_alikes(list(photos.values())):
-        (first, one_id), (second, other) = places[i], places[j]
+    places = list(looks)
+    for i, j in look_alikes([seen for _, _, seen in places]):
+        (first, one_id, _), (second, other, _) = places[i], places[j]
         if first != second and one_id != other:
             leaks.setdefault((first, second, one_id, other), Leak(first, second, one_id, other, "look alike"))
     return list(leaks.values())

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ivm.data.measure import Measured, look_alikes
-from ivm.errors import require
+from ivm.errors import OutputError, require
 
 __all__ = [
     "AREA_BINS",
@@ -64,7 +64,7 @@ class Statistics:
 
     Attributes:
         samples: in all.
-        images: pictures, by image_id.
+        images: pictures; the frames of a robot episode are many, though one image_id holds them together.
         sources: samples by source and kind of annotation.
         kinds: samples by kind of instruction; "unknown" where it is not said.
         areas: source -> samples in each of AREA_BINS bins of the kept area.
@@ -73,7 +73,7 @@ class Statistics:
         targets: number of names -> samples.
         instructions: instructions a sample, on average.
         repeated_texts: instructions that occur more than once, and how often, the commonest first (20).
-        look_alike_images: pairs of pictures with different image_id that look alike.
+        look_alike_images: pairs of image_id of which pictures look alike.
         repeated_annotations: pictures and instructions that are annotated more than once.
         bumps: abnormal ranges of kept areas.
     """
@@ -101,15 +101,13 @@ def summarise(measured: Iterable[Measured]) -> Statistics:
     for one in everything:
         if one.area is not None:
             by_source[one.group].append(one)
-    photos: dict[str, bytes] = {}
-    for one in everything:
-        photos.setdefault(one.image_id, one.hash)
-    names = list(photos)
-    asked = Counter((one.image_id, text) for one in everything for text in set(one.texts))
+    looks = list(dict.fromkeys((one.image_id, one.hash) for one in everything))
+    pairs = ((looks[i][0], looks[j][0]) for i, j in look_alikes([seen for _, seen in looks]))
+    asked = Counter((one.picture, text) for one in everything for text in set(one.texts))
     texts = Counter(text for one in everything for text in set(one.texts))
     return Statistics(
         samples=len(everything),
-        images=len(photos),
+        images=len({one.picture for one in everything}),
         sources=dict(sources.most_common()),
         kinds=dict(Counter(one.kind or "unknown" for one in everything).most_common()),
         areas={
@@ -122,7 +120,7 @@ def summarise(measured: Iterable[Measured]) -> Statistics:
         targets=dict(sorted(Counter(one.targets for one in everything).items())),
         instructions=float(np.mean([len(one.texts) for one in everything])) if everything else 0.0,
         repeated_texts=tuple((text, n) for text, n in texts.most_common(20) if n > 1),
-        look_alike_images=tuple((names[i], names[j]) for i, j in look_alikes(list(photos.values()))),
+        look_alike_images=tuple(dict.fromkeys(pair for pair in pairs if pair[0] != pair[1])),
         repeated_annotations=sum(n > 1 for n in asked.values()),
         bumps=tuple(bump for name in sources for bump in _bumps(name, by_source.get(name, []))),
     )
@@ -183,18 +181,27 @@ def _bumps(source: str, samples: Sequence[Measured]) -> list[Bump]:
 def write_statistics(statistics: Statistics, folder: str | os.PathLike[str], title: str = "") -> list[Path]:
     """Write stats.json, areas.png, instructions.png and, where there are bumps, bumps.jsonl.
 
+    Each file is written whole or not at all; one of an earlier call that is not written again is removed.
+
     Returns:
         The files.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
+        OutputError: a file cannot be written.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, wanted in (("areas.png", statistics.areas), ("bumps.jsonl", statistics.bumps)):
+            if not wanted:
+                (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
     files = [folder / "stats.json"]
     content: dict[str, Any] = {key: value for key, value in vars(statistics).items() if key != "bumps"}
     content["bumps"] = [{k: v for k, v in vars(bump).items() if k != "uuids"} for bump in statistics.bumps]
-    files[0].write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write(files[0], json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     if statistics.areas:
         files.append(folder / "areas.png")
         draw_areas({title: statistics}, files[-1])
@@ -203,7 +210,7 @@ def write_statistics(statistics: Statistics, folder: str | os.PathLike[str], tit
     if statistics.bumps:
         files.append(folder / "bumps.jsonl")
         lines = [json.dumps(vars(bump), ensure_ascii=False) for bump in statistics.bumps]
-        files[-1].write_text("\n".join(lines) + "\n", encoding="utf-8")
+        _write(files[-1], "\n".join(lines) + "\n")
     return files
 
 
@@ -219,6 +226,7 @@ def draw_areas(panels: Mapping[str, Statistics], path: str | os.PathLike[str]) -
 
     Raises:
         MissingExtraError: matplotlib is not installed.
+        OutputError: it cannot be written.
     """
     figure, axes = _figure(len(panels), 1, width=5.6 * len(panels), height=3.9)
     names = list(dict.fromkeys(name for one in panels.values() for name in one.areas))
@@ -269,6 +277,7 @@ def draw_instructions(statistics: Statistics, path: str | os.PathLike[str]) -> N
 
     Raises:
         MissingExtraError: matplotlib is not installed.
+        OutputError: it cannot be written.
     """
     figure, axes = _figure(3, 1, width=11.0, height=3.4)
     words = statistics.words
@@ -304,7 +313,20 @@ def _figure(columns: int, rows: int, width: float, height: float) -> tuple[Any, 
 
 
 def _save(figure: Any, path: str | os.PathLike[str]) -> None:
-    path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    figure.savefig(temporary, dpi=150)
-    temporary.replace(path)
+    _replace(Path(path), lambda temporary: figure.savefig(temporary, dpi=150))
+
+
+def _write(path: Path, text: str) -> None:
+    _replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write `path` whole or not at all."""
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")  # with its ending: matplotlib goes by it
+    try:
+        write(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ from ivm.data.layout import Encoding, encode_sample
 from ivm.data.materials import Materials, read_materials
 from ivm.data.photo_scenes import photo_scene
 from ivm.data.scene import Scene
-from ivm.data.shards import Index, ShardWriter, read_index
+from ivm.data.shards import OWN_FILES, Index, ShardWriter, read_index
 from ivm.data.synthesis_spec import SynthesisSpec
 from ivm.data.tabletop import Studio
 from ivm.data.tabletop.catalogue import KINDS as TABLETOP_KINDS
@@ -211,7 +211,7 @@ def synthesize(
         done = read_index(folder)
         if all(done.recipe.get(key) == value for key, value in recipe.items()):
             return done
-    elif folder.is_dir() and any(not path.name.lstrip(".").startswith("shard-") for path in folder.iterdir()):
+    elif folder.is_dir() and not all(path.name.startswith(OWN_FILES) for path in folder.iterdir()):
         raise OutputError(f"{folder} holds files that are no store: choose a new or an empty folder")
     per_scene = spec.instructions
     with ShardWriter(folder, recipe, _ENCODING, samples_per_shard) as writer:

@@ -172,12 +172,11 @@ def read_spec(path: str | os.PathLike[str]) -> SynthesisSpec:
     given.setdefault("shares", {})
     for name in ("photos", "cutouts"):
         if isinstance(given.get(name), list) and all(isinstance(folder, str) for folder in given[name]):
-            folders = [path.parent / os.path.expandvars(folder) for folder in given[name]]
-            for folder in folders:
-                if "$" in str(folder):
-                    errors.append(
-                        f"{name}: {folder.relative_to(path.parent)} uses a variable that is not set"
-                    )
+            filled = [os.path.expandvars(folder) for folder in given[name]]
+            folders = [path.parent / folder for folder in filled]
+            for text, folder in zip(filled, folders, strict=True):
+                if "$" in text:
+                    errors.append(f"{name}: {text} uses a variable that is not set")
                 elif not folder.is_dir():
                     errors.append(f"{name}: there is no folder {folder}")
             given[name] = tuple(str(folder) for folder in folders)

@@ -196,7 +196,7 @@ def limit_sides(entries: Iterable[Entry], longest: int) -> Iterator[Entry]:
                 yield item
 
     for entry in entries:
-        yield Entry(entry.file, entry.place, partial(load, entry))
+        yield Entry(entry.file, entry.place, partial(load, entry), entry.asks)
 
 
 def crop(sample: Sample, box: Box) -> Sample:

@@ -77,6 +77,19 @@ def test_a_photo_of_another_size_is_told(official, photo):
     assert "say 20x10, but 000000000009.jpg is 30x10" in report.problems[0].reason
 
 
+@pytest.mark.parametrize(("height", "width"), [(-5, 20), (0, 20), (10**8, 10**8), (10**30, 1)])
+def test_a_photo_of_no_possible_size_is_told(official, write_json, height, width):
+    root, content = official
+    content["images"].append({"id": 10, "file_name": "x.jpg", "width": width, "height": height})
+    content["annotations"].append(
+        {"id": 9, "image_id": 10, "category_id": 1, "segmentation": box(0, 0, 4, 4), "iscrowd": 0}
+    )
+    write_json(root / "annotations" / "instances_train2017.json", content)
+    report = Report()
+    assert [s.instructions[0] for s in samples(read_coco(root), report)] == ["brick wall", "dog"]
+    assert "image 10: an image must have 1 to 120,000,000 pixels" in str(report.problems[0])
+
+
 def test_files_that_are_no_coco_are_told(tmp_path, write_json):
     with pytest.raises(DataError, match="must hold annotations"):
         list(read_coco(tmp_path))
@@ -117,6 +130,11 @@ def test_panoptic_segments(tmp_path, photo, write_json):
     assert [s.instructions[0] for s in samples(read_coco_panoptic(tmp_path), report)] == ["dog"]
     assert "segment 8 has no pixels" in report.problems[0].reason
     assert "unknown image" in report.problems[2].reason
+    for size, reason in (((30, 10), "are 30x10, but the image 20x10"), ((200_000, 1000), "exceeds limit")):
+        Image.new("1", size).save(folder / "000000000001.png")
+        report = Report()
+        assert not list(samples(read_coco_panoptic(tmp_path), report))
+        assert reason in report.problems[0].reason
 
 
 @pytest.mark.skipif("IVM_DATA" not in os.environ, reason="IVM_DATA does not name the packs")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from ivm.data.readers.files import (
     boxes_mask,
     check_size,
     find_file,
+    fingerprint,
     grey_pixels,
     load_image,
     photo_id,
@@ -116,6 +119,9 @@ def test_runs_come_back_compressed_or_not(mask):
         {"size": [4, 4], "counts": "zzzzzzzzzzzzz"},
         {"size": [4, 4], "counts": ""},
         {"size": [4, 4]},
+        {"size": [4, 4], "counts": [10**30]},
+        [[0, 0, 1e9, 0, 1e9, 1e9]],
+        [[0, 0, 10**400, 0, 1, 1]],
         7,
     ],
 )
@@ -143,3 +149,35 @@ def test_a_source_is_a_folder_that_exists(tmp_path):
     (tmp_path / "file.json").write_text("{}")
     with pytest.raises(DataError, match=r"but is a file"):
         entries("coco", tmp_path / "file.json")
+
+
+def test_a_fingerprint_changes_with_what_is_read(tmp_path, photo):
+    root = tmp_path / "mine"
+    photo(root / "images" / "a.jpg")
+    (root / "table.csv").write_text("image,instruction\na.jpg,x\n")
+    first = fingerprint(root)
+    assert first["files"] == 2
+    for name in ("p.html", ".hidden.csv", "out/index.json", "store/shard-000000.tar", "store/report.jsonl"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("{}")
+    assert fingerprint(root, root / "out") == first
+    assert fingerprint(root) != first
+    shutil.copytree(root, tmp_path / "copy")
+    assert fingerprint(tmp_path / "copy", tmp_path / "copy" / "out") == first
+    seen = [first]
+    for name, content in (("table.csv", "image,instruction\na.jpg,y\n"), ("b.png", "12"), ("b.png", "123")):
+        (root / name).write_text(content)
+        seen.append(fingerprint(root, root / "out"))
+    (root / "b.png").rename(root / "c.png")
+    seen.append(fingerprint(root, root / "out"))
+    assert len({one["sha256"] for one in seen}) == len(seen)
+    assert seen[0]["bytes"] == seen[1]["bytes"]  # a table counts by its content
+
+
+def test_links_are_followed_and_never_round(tmp_path, photo):
+    photo(tmp_path / "photos" / "a.jpg")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "images").symlink_to(tmp_path / "photos")
+    (tmp_path / "mine" / "again").symlink_to(tmp_path / "mine")
+    (tmp_path / "mine" / "gone.json").symlink_to(tmp_path / "nowhere")
+    assert fingerprint(tmp_path / "mine")["files"] == 2

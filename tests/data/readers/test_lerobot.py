@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -138,3 +139,20 @@ def test_without_pyarrow_the_install_command_is_told(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'ivm\[robot-data\]'"):
         list(read_lerobot(tmp_path))
+
+
+def test_listing_tells_the_task(root):
+    assert {entry.asks for entry in read_lerobot(root)} == {(task,) for task in TASKS}
+
+
+def test_many_threads_read_one_film(root):
+    listed = list(read_lerobot(root, every="1"))
+
+    def mean(entry):
+        (record,) = entry.load()
+        return record.sample.image.mean(axis=(0, 1))
+
+    with ThreadPoolExecutor(6) as pool:
+        means = list(pool.map(mean, listed * 3))
+    for found, (episode, frame) in zip(means, [(e, f) for e in range(2) for f in range(6)] * 3, strict=True):
+        assert np.abs(found - colour(episode, frame)).max() < 6

@@ -67,3 +67,15 @@ def test_tables_without_the_columns_are_refused(root):
     (root / "x-annotations-bbox.csv").write_text("ImageID,LabelName\n")
     with pytest.raises(DataError, match="must have the columns"):
         list(read_open_images(root))
+
+
+def test_a_table_in_another_encoding_is_told(root):
+    (root / "boxes.csv").write_text(HEAD + row("/m/01", 0, 0.1, 0, 0.2))
+    names = root / "class-descriptions-boxable.csv"
+    names.write_bytes("/m/01,Caf\u00e9\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"class-descriptions-boxable\.csv is not CSV in UTF-8"):
+        list(read_open_images(root, "boxes.csv"))
+    names.write_text("/m/01,Dog\n")
+    (root / "boxes.csv").write_bytes((HEAD + row("/m/01", 0, 0.1, 0, 0.2, "\u00e9")).encode("latin-1"))
+    with pytest.raises(DataError, match=r"boxes\.csv is not CSV in UTF-8"):
+        list(read_open_images(root, "boxes.csv"))

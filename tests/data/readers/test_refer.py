@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import collections
 import io
+import json
 import os
 import pickle
 
@@ -123,3 +124,13 @@ def test_the_file_with_the_class_is_named(root):
     (root / "refs(unc).p").write_bytes(pickle.dumps({}))
     with pytest.raises(DataError, match="must hold a list"):
         list(read_refer(root))
+
+
+def test_a_photo_of_no_possible_size_is_told(root, write_json):
+    content = json.loads((root / "instances.json").read_text())
+    content["images"][0]["width"] = 10**9
+    write_json(root / "instances.json", content)
+    write_json(root / "refs(unc).json", [ref(1, 1, "x")])
+    report = Report()
+    assert not list(samples(read_refer(root), report))
+    assert "an image must have 1 to 120,000,000 pixels" in report.problems[0].reason

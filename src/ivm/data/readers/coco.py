@@ -16,7 +16,15 @@ import numpy as np
 from PIL import Image
 
 from ivm.data.packs import clean_name
-from ivm.data.readers.files import below, find_file, load_image, photo_id, segmentation_mask, short_name
+from ivm.data.readers.files import (
+    below,
+    declared_size,
+    find_file,
+    load_image,
+    photo_id,
+    segmentation_mask,
+    short_name,
+)
 from ivm.data.records import Entry, Record, get, read_json
 from ivm.errors import DataError, InputError
 from ivm.types import Sample
@@ -116,7 +124,7 @@ def _load_instances(
     root: Path,
     source: str,
 ) -> Iterator[Record | DataError]:
-    height, width = get(image, "height", int), get(image, "width", int)
+    height, width = declared_size(image)
     masks: dict[str, list[np.ndarray]] = defaultdict(list)
     ids: dict[str, list[Any]] = defaultdict(list)
     damaged: set[str] = set()
@@ -149,7 +157,7 @@ def _records(
     if not masks:
         return
     file_name = get(image, "file_name", str)
-    height, width = get(image, "height", int), get(image, "width", int)
+    height, width = declared_size(image)
     pixels, file = load_image(below(folder, file_name), root)
     if pixels.shape[:2] != (height, width):
         raise DataError(
@@ -188,16 +196,17 @@ def _load_segments(
 ) -> Iterator[Record | DataError]:
     if image is None:
         raise DataError("refers to an unknown image")
+    height, width = declared_size(image)
     path = below(home, get(annotation, "file_name", str))
     try:
         with Image.open(path) as png:
+            if png.size != (width, height):
+                raise DataError(f"the segments are {png.width}x{png.height}, but the image {width}x{height}")
             rgb = np.array(png.convert("RGB"), np.int32)
     except FileNotFoundError as error:
         raise DataError(f"the segments {short_name(path, root)} are missing") from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"the segments {short_name(path, root)} are damaged: {error}") from error
-    if rgb.shape[:2] != (get(image, "height", int), get(image, "width", int)):
-        raise DataError(f"the segments are {rgb.shape[1]}x{rgb.shape[0]}, but the image is not")
     numbers = rgb[:, :, 0] + 256 * rgb[:, :, 1] + 65536 * rgb[:, :, 2]
     masks: dict[str, list[np.ndarray]] = defaultdict(list)
     ids: dict[str, list[Any]] = defaultdict(list)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,14 +13,17 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ivm.data.records import get
 from ivm.errors import DataError, ImageError
-from ivm.images import MAX_PIXELS, read_image
+from ivm.images import IMAGE_SUFFIXES, MAX_PIXELS, read_image
 
 __all__ = [
     "below",
     "boxes_mask",
     "check_size",
+    "declared_size",
     "find_file",
+    "fingerprint",
     "grey_pixels",
     "load_image",
     "photo_id",
@@ -35,6 +40,9 @@ _PHOTOS_OF = {
     "textvqa": "openimages",
     "open-images": "openimages",
 }
+_TABLES = frozenset(".csv .json .jsonl .p .tsv .txt .xml".split())  # read whole for a fingerprint
+_LARGE = IMAGE_SUFFIXES | frozenset(".avi .mkv .mov .mp4 .parquet .webm".split())  # name and size must do
+_FAR = 100_000  # pixels: COCO's code takes memory by a polygon's length, and ends the process without it
 _COCO_NUMBER = re.compile(r"(?:^|_)(\d{12})$")
 
 
@@ -67,6 +75,46 @@ def find_file(root: Path, names: Iterable[str], what: str) -> Path:
         if found:
             return found[0]
     raise DataError(f"{root} must hold {what}, but has none of: {', '.join(tried)}")
+
+
+def fingerprint(
+    root: Path, leave_out: Path | None = None, kinds: frozenset[str] = _TABLES | _LARGE
+) -> dict[str, Any]:
+    """What tells the content of a source from another's, or from its own after a change, in plain JSON.
+
+    Of tables and annotation files the bytes count, of pictures, films and Parquet name and size. Hidden
+    files, stores of ours and files of other kinds do not count.
+
+    Args:
+        root: folder of the source.
+        leave_out: folder below it that does not count.
+        kinds: endings of the names that count, in lower case.
+    """
+    digest, files, size = hashlib.sha256(), 0, 0
+    entered = set()
+    for folder, folders, names in os.walk(root, followlinks=True):  # photos are often linked from elsewhere
+        place = Path(folder).resolve()
+        if place in entered or "shard-000000.tar" in names or (leave_out and place == leave_out.resolve()):
+            folders.clear()
+            continue
+        entered.add(place)
+        folders[:] = sorted(one for one in folders if not one.startswith("."))
+        for name in sorted(names):
+            path = Path(folder, name)
+            suffix = path.suffix.lower()
+            if name.startswith(".") or suffix not in kinds:
+                continue
+            length, content = 0, ""
+            try:
+                length = path.stat().st_size
+                if suffix in _TABLES:
+                    with path.open("rb") as file:
+                        content = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError:
+                content = "unreadable"  # told by the reader, if it needs the file
+            digest.update(f"{short_name(path, root)}\0{length}\0{content}\n".encode(errors="surrogateescape"))
+            files, size = files + 1, size + length
+    return {"files": files, "bytes": size, "sha256": digest.hexdigest()}
 
 
 def load_image(path: Path, root: Path) -> tuple[np.ndarray, bytes]:
@@ -142,6 +190,18 @@ def check_size(mask_HW: np.ndarray, image: np.ndarray, what: str) -> None:
         )
 
 
+def declared_size(image: Any) -> tuple[int, int]:
+    """(height, width) that an annotation file gives of an image, within what may be decoded.
+
+    Raises:
+        DataError: one is no whole number, is not positive, or there are too many pixels.
+    """
+    height, width = get(image, "height", int), get(image, "width", int)
+    if height < 1 or width < 1 or height * width > MAX_PIXELS:
+        raise DataError(f"an image must have 1 to {MAX_PIXELS:,} pixels, but is said to be {width}x{height}")
+    return height, width
+
+
 def segmentation_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
     """bool [H, W] from a COCO segmentation: polygons, run lengths, or compressed run lengths.
 
@@ -157,6 +217,8 @@ def segmentation_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
                 raise DataError("a polygon must have three or more points")
             if not all(np.isfinite(part).all() for part in parts):
                 raise DataError("a polygon must have finite points, but has NaN or infinity")
+            if max(abs(value) for part in parts for value in part) > _FAR:
+                raise DataError(f"a polygon must lie at its {width}x{height} image, but goes far beyond it")
             runs = coco_mask.merge(coco_mask.frPyObjects(parts, height, width))
         else:
             if list(segmentation["size"]) != [height, width]:
@@ -175,7 +237,7 @@ def segmentation_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
                 if not raw or int(np.sum(_runs_of(raw))) != height * width:
                     raise DataError("the run lengths of a mask must add up to its pixels")
         return coco_mask.decode(runs).astype(bool)
-    except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError) as error:
         raise DataError(f"the mask cannot be decoded: {error!r}") from error
 
 
@@ -211,7 +273,7 @@ def polygons_mask(polygons: Sequence[Sequence[Sequence[float]]], height: int, wi
     for polygon in polygons:
         try:
             points = np.array(polygon, np.float64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"a polygon must be a list of [x, y]: {error}") from error
         if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
             raise DataError(f"a polygon must be a list of finite [x, y], but has shape {list(points.shape)}")

@@ -9,6 +9,7 @@ published ones.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,6 +37,7 @@ class _Source:
     info: Mapping[str, Any]
     tasks: Mapping[int, str]
     films: dict[Path, tuple[cv2.VideoCapture, int]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)  # of the films: a decoder is for one thread
 
 
 def read_lerobot(root: Path, camera: str = "", every: str = "10", source: str = "") -> Iterator[Entry]:
@@ -87,7 +89,9 @@ def read_lerobot(root: Path, camera: str = "", every: str = "10", source: str = 
                 for item in batch.to_pylist():
                     row += 1
                     if item["frame_index"] % int(every) == 0:
-                        yield Entry(name, f"row {row}", partial(_load, item, place, starts, stored))
+                        text = tasks.get(item["task_index"])
+                        load = partial(_load, item, place, starts, stored)
+                        yield Entry(name, f"row {row}", load, (text,) if text else None)
         except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's own are among these
             raise DataError(f"{path} cannot be read as LeRobot's frames: {error}") from error
 
@@ -143,7 +147,8 @@ def _load(
         except ImageError as error:
             raise DataError(f"{place.camera}: {error}") from error
     else:
-        image = _from_film(place, episode, frame, float(item["timestamp"]), starts)
+        with place.lock:
+            image = _from_film(place, episode, frame, float(item["timestamp"]), starts)
     sample = Sample(
         f"{place.name}-{episode:06d}-{frame:06d}",
         image,

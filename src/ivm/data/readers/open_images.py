@@ -12,8 +12,10 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 import cv2
 import numpy as np
@@ -45,7 +47,7 @@ def read_open_images(
         masks: folder of the mask files, which may lie in folders by their first sign; without it, masks/.
 
     Raises:
-        DataError: a table is missing or lacks a column.
+        DataError: a table is missing, is no CSV in UTF-8, or lacks a column.
     """
     usual = ("*annotations-bbox.csv", "*object-segmentation.csv")
     path = find_file(root, (annotations,) if annotations else usual, "annotations")
@@ -60,8 +62,19 @@ def read_open_images(
         yield Entry(short_name(path, root), rows[0][0], load)
 
 
+@contextmanager
+def _table(path: Path) -> Iterator[TextIO]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            yield file
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is not CSV in UTF-8: {error}") from error
+
+
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with _table(path) as file:
         rows = csv.DictReader(file)
         columns = set(rows.fieldnames or ())
         if not {"ImageID", "LabelName"} <= columns or not ({"MaskPath"} <= columns or set(_BOXES) <= columns):
@@ -74,7 +87,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _names(path: Path) -> dict[str, str]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with _table(path) as file:
         return {row[0]: row[1].lower() for row in csv.reader(file) if len(row) >= 2}
 
 

@@ -16,7 +16,15 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ivm.data.readers.files import below, find_file, load_image, photo_id, segmentation_mask, short_name
+from ivm.data.readers.files import (
+    below,
+    declared_size,
+    find_file,
+    load_image,
+    photo_id,
+    segmentation_mask,
+    short_name,
+)
 from ivm.data.records import Entry, Record, get, read_json
 from ivm.errors import DataError
 from ivm.types import Sample
@@ -117,7 +125,7 @@ def _load(
     if image_id not in photos:
         raise DataError(f"refers to an unknown image {image_id}")
     photo = photos[image_id]
-    height, width = get(photo, "height", int), get(photo, "width", int)
+    height, width = declared_size(photo)
     given = get(ref, "ann_id", (int, list))
     ids = [one for one in (given if isinstance(given, list) else [given]) if one != -1]  # -1: no target
     mask = np.zeros((height, width), bool)
