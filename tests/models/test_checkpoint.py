@@ -313,10 +313,25 @@ def test_the_commit_that_was_fetched_is_written_down(tiny_bases, tmp_path):
     assert config.image_revision == "main"
 
 
+def test_base_models_are_found_from_any_folder(tiny_bases, tmp_path, monkeypatch):
+    config = tiny_bases()
+    for name in ("lmm", "image"):
+        shutil.copytree(getattr(config, f"{name}_base"), tmp_path / "bases" / name)
+    monkeypatch.chdir(tmp_path)
+    config.image_base = "bases/image"
+    assemble(config, runner_of("cpu", None), lmm="bases/lmm").save_pretrained("model")
+    assert (config.lmm_base, config.image_base) == (
+        str(tmp_path / "bases/lmm"),
+        str(tmp_path / "bases/image"),
+    )
+    monkeypatch.chdir("/")
+    load_model(IVMModel, tmp_path / "model", device="cpu")
+
+
 def test_a_base_model_that_is_given_has_a_commit_of_its_own(tiny_bases, monkeypatch):
     asked = []
 
-    def fetched(base, revision):
+    def fetched(base, revision, local_files_only):
         asked.append((base, revision))
         return Path(tiny_bases().lmm_base if "llava" in base else tiny_bases().image_base)
 

@@ -3,7 +3,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from ivm.errors import OptionError  # noqa: E402
 from ivm.models.compact import (  # noqa: E402
     CompactConfig,
     CompactModel,
@@ -94,18 +93,6 @@ def test_gradients_reach_every_parameter_but_the_frozen_text_encoder(tiny_compac
     assert all(p.grad is not None for p in tiny_compact.parameters())
     assert all(p.grad is None for p in tiny_compact.text_encoder.parameters())
     assert not any("words" in key for key in tiny_compact.state_dict())
-
-
-def test_wrong_sizes_are_refused():
-    with pytest.raises(OptionError, match="multiple of 16"):
-        CompactConfig(image_size=100)
-    with pytest.raises(OptionError, match="multiple of heads"):
-        CompactConfig(dim=100, heads=8)
-
-
-def test_config_survives_json():
-    config = CompactConfig(image_size=256, stem=(16, 32, 64))
-    assert CompactConfig(**config.to_dict()) == config
 
 
 class TestMiniLM:

@@ -9,7 +9,7 @@ import pytest
 
 from ivm.errors import MissingExtraError, ModelError, OptionError
 from ivm.models import config
-from ivm.models.config import DEVICES, KINDS, PRESETS, Preset, check_device, fetch_file, locate
+from ivm.models.config import DEVICES, KINDS, PRESETS, Preset, check_device, fetch, fetch_file, locate
 
 
 def test_presets_are_complete() -> None:
@@ -92,8 +92,10 @@ def test_an_unknown_name_gets_the_nearest_and_the_list(name: str, message: str) 
 def fake_hub(monkeypatch: pytest.MonkeyPatch, answer: object) -> list[tuple]:
     calls: list[tuple] = []
 
-    def snapshot_download(repo_id: str, revision: str | None, allow_patterns: list[str]) -> str:
-        calls.append((repo_id, revision, tuple(allow_patterns)))
+    def snapshot_download(
+        repo_id: str, revision: str | None, allow_patterns: list[str], local_files_only: bool = False
+    ) -> str:
+        calls.append((repo_id, revision, tuple(allow_patterns), local_files_only))
         if isinstance(answer, Exception):
             raise answer
         return str(answer)
@@ -108,9 +110,11 @@ def test_a_hub_id_is_fetched_without_pickles(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "config.json").write_text('{"kind": "compact"}')
     calls = fake_hub(monkeypatch, tmp_path)
     assert locate("someone/their-masker") == ("compact", tmp_path)
-    assert calls == [("someone/their-masker", None, ("*.json", "*.onnx", "*.safetensors", "*.txt"))]
+    assert calls == [("someone/their-masker", None, ("*.json", "*.onnx", "*.safetensors", "*.txt"), False)]
     locate("someone/their-masker@v1.2")
     assert calls[1][:2] == ("someone/their-masker", "v1.2")
+    assert fetch("someone/their-masker", local_files_only=True) == tmp_path
+    assert calls[2][3]
 
 
 def test_a_preset_on_a_hub_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +145,7 @@ def test_one_file_is_fetched_and_a_page_without_it_says_so(
         fetch_file("a/b", "w.bin", "c0ffee")
     (tmp_path / "w.bin").write_text("")
     assert fetch_file("a/b", "w.bin") == tmp_path / "w.bin"
-    assert calls == [("a/b", "c0ffee", ("w.bin",)), ("a/b", None, ("w.bin",))]
+    assert [call[:3] for call in calls] == [("a/b", "c0ffee", ("w.bin",)), ("a/b", None, ("w.bin",))]
 
 
 def test_a_folder_of_a_presets_name_is_not_taken_for_the_preset(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,6 +107,23 @@ def test_graphs_that_compute_something_else_are_not_written(
     with pytest.raises(ModelError, match=message):
         export_compact(tiny_compact, tiny_tokenizer, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_example_is_no_longer_than_an_instruction_may_be(
+    tiny_compact, tiny_tokenizer, tmp_path, monkeypatch
+):
+    """Else a model of short instructions would be trained, and then not exported."""
+    monkeypatch.setattr(tiny_compact, "config", replace(tiny_compact.config, max_tokens=5))
+    seen = {}
+
+    def note(module, inputs, file, *names):
+        seen[file.name] = inputs
+
+    monkeypatch.setattr(export, "write_graph", note)
+    monkeypatch.setattr(export, "measure_parity", lambda *_: Parity(1, 1, 1))
+    with pytest.raises(ModelError, match="nothing is written"):
+        export_compact(tiny_compact, tiny_tokenizer, tmp_path)
+    assert seen["text.onnx"][0].shape == (2, 5)
 
 
 @pytest.mark.filterwarnings("ignore")

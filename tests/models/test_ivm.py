@@ -130,6 +130,16 @@ def test_options_of_transformers_reach_the_lmm_alone(tiny_model, squares, tmp_pa
     torch.testing.assert_close(logits_of(placed, squares(2)), logits_of(model, squares(2)))
 
 
+def test_without_a_network_the_cache_alone_is_asked(tiny_model, squares, tmp_path, monkeypatch):
+    model = tiny_model()
+    model.save_pretrained(tmp_path / "m")
+    asked = []
+    monkeypatch.setattr("ivm.models.checkpoint.fetch", lambda *given: asked.append(given) or tmp_path / "m")
+    loaded = IVMModel.from_pretrained("some/model", device="cpu", local_files_only=True)
+    assert asked == [("some/model", "", True)]
+    torch.testing.assert_close(logits_of(loaded, squares(2)), logits_of(model, squares(2)))
+
+
 def test_two_steps_of_the_reference_go_by_way_of_its_square(tiny_model):
     model = tiny_model(upsampled=64)
     logits = torch.randn(2, 16, 16)

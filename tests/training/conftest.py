@@ -82,10 +82,13 @@ def small_text(monkeypatch, tiny_tokenizer):
 
     monkeypatch.setattr(compact, "minilm_text_encoder", encoder)
     monkeypatch.setattr(compact, "build_tokenizer", lambda config: tiny_tokenizer)
+
+    def export(module, tokenizer, folder):
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+
     # Exporting takes longer than all else: one test does it.
-    monkeypatch.setattr(
-        compact, "export_compact", lambda module, tokenizer, folder: folder.mkdir(exist_ok=True)
-    )
+    monkeypatch.setattr(compact, "export_compact", export)
 
 
 @pytest.fixture

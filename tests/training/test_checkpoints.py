@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -69,6 +70,33 @@ def test_what_cannot_be_written_leaves_the_last_one(module, tmp_path, error):
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         "last.safetensors", "state.json", "step-000002",
     ]  # fmt: skip
+
+
+def test_the_best_of_another_validation_is_forgotten(module, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    assert not run.forget_best(CONFIG, True)
+    run.begin()
+    save(run, 1, module, 0.3)
+    assert not run.forget_best(CONFIG, True)
+    other = replace(CONFIG, data=replace(CONFIG.data, validation=("b",)))
+    again = RunFolder(tmp_path / "run")
+    assert again.forget_best(other, False)  # of another process: it touches no file
+    assert weights_file(tmp_path / "run").name == "best.safetensors"
+    assert run.forget_best(other, True)
+    assert RunFolder(tmp_path / "run").best == {}
+    assert weights_file(tmp_path / "run").name == "last.safetensors"
+    assert save(run, 2, module, 0.1)
+
+
+def test_only_what_decides_the_weights_must_stay(module, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.begin()
+    save(run, 1, module)
+    run.check(replace(CONFIG, model=Model(sizes={"threshold": 0.4, "dim": 256})))
+    with pytest.raises(TrainingError, match=r"another run: model\.sizes\.dim is 128 but was 256; choose"):
+        run.check(replace(CONFIG, model=Model(sizes={"dim": 128})))
+    with pytest.raises(TrainingError, match=r"another run: model\.image_size is 64 but was 192; choose"):
+        run.check(replace(CONFIG, model=Model(image_size=64)))
 
 
 def test_what_a_killed_run_left_is_cleared(tmp_path):

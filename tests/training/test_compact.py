@@ -5,7 +5,7 @@ torch = pytest.importorskip("torch")
 
 from ivm.data.stream import ShardSet  # noqa: E402
 from ivm.errors import OptionError  # noqa: E402
-from ivm.training.compact import check, discriminator, generator, sizes  # noqa: E402
+from ivm.training.compact import check, deciding, discriminator, generator, sizes  # noqa: E402
 from ivm.training.config import Model  # noqa: E402
 from ivm.training.feed import Place, Viewer  # noqa: E402
 
@@ -67,3 +67,12 @@ def test_sizes_are_known_and_checked():
         check(Model(sizes={"dim": 30, "heads": 4}), "discriminator")
     with pytest.raises(OptionError, match="multiple of 16"):
         check(Model(image_size=40), "discriminator")
+    with pytest.raises(OptionError, match="context must be true or false, but is 1"):
+        check(Model(sizes={"context": 1}), "discriminator")
+
+
+def test_thresholds_decide_no_weight():
+    plain = deciding(Model(), "generator")
+    assert plain == deciding(Model(sizes={"threshold": 0.3, "dim": 256}), "generator")
+    assert plain != deciding(Model(sizes={"dim": 128}), "generator")
+    assert deciding(Model(), "discriminator")["context"] is True

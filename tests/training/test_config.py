@@ -61,7 +61,16 @@ def test_a_section_tells_all_its_faults(section, faults):
         ({"optimise": Optimise(steps=100)}, "warmup and decay must fit into the 100 steps"),
         ({"loss": GeneratorLoss("equal", clip=(0.5, 0.5))}, "loss.clip must rise"),
         ({"loss": GeneratorLoss("equal", discriminator="d")}, "not used by weights 'equal'"),
+        (
+            {"loss": GeneratorLoss("human"), "data": Data(("a",), human_share=0)},
+            "loss.weights 'human' gives every sample the weight 0 where data.human_share is 0",
+        ),
+        (
+            {"loss": GeneratorLoss("machine"), "data": Data(("a",), human_share=1.0)},
+            "loss.weights 'machine' gives every sample the weight 0 where data.human_share is 1",
+        ),
         ({"loss": DiscriminatorLoss()}, "loss must be that of a generator"),
+        ({"seed": 2**32}, "seed must be at least 0 and at most 4294967295, but is 4294967296"),
         ({"stage": "discriminator"}, "loss must be that of a discriminator"),
         ({"stage": "critics"}, "stage must be one of"),
         ({"lora": Lora(rank=4)}, "lora.rank and lora.targets belong together"),

@@ -42,6 +42,33 @@ def test_overrides_come_before_the_file(write, tmp_path, monkeypatch):
     assert config.model.sizes == {"dim": 64}
 
 
+def test_sizes_that_name_a_folder_are_found_beside_the_file(write, tmp_path, monkeypatch):
+    pytest.importorskip("peft")
+    from ivm.models.tiny import write_tiny
+
+    write_tiny(tmp_path / "bases").save_pretrained(tmp_path / "preset")
+    (tmp_path / "ivm-v1").mkdir()  # a preset's name is the preset's
+    monkeypatch.setenv("PLACE", str(tmp_path))
+    text = GOOD + (
+        '[model]\nkind = "full"\nimage_size = 64\n'
+        '[model.sizes]\npreset = "preset"\nlmm = "bases/lmm"\nimage = "$PLACE/bases/image"\n'
+    )
+    monkeypatch.chdir(tmp_path.parent)
+    sizes = read_config(write(text), "generator").model.sizes
+    assert sizes == {
+        "preset": str(tmp_path / "preset"),
+        "lmm": str(tmp_path / "bases" / "lmm"),
+        "image": str(tmp_path / "bases" / "image"),
+    }
+    named = ["model.sizes.preset=ivm-v1", "model.sizes.lmm=some/llava", "model.image_size=1024"]
+    sizes = read_config(write(text), "generator", named).model.sizes
+    assert (sizes["preset"], sizes["lmm"]) == ("ivm-v1", "some/llava")
+    here = [f"model.sizes.lmm={tmp_path.name}/bases/lmm"]  # of --set: from the current folder
+    assert read_config(write(text), "generator", here).model.sizes["lmm"] == str(tmp_path / "bases" / "lmm")
+    with pytest.raises(OptionError, match=r"model\.sizes\.lmm: \$NOWHERE/x uses a variable that is not set"):
+        read_config(write(text), "generator", ["model.sizes.lmm=$NOWHERE/x"])
+
+
 def test_every_fault_is_told_at_once_with_the_nearest_name_and_the_file(write):
     text = """
     seeds = 3
@@ -56,6 +83,9 @@ def test_every_fault_is_told_at_once_with_the_nearest_name_and_the_file(write):
     weights = "dwls"
     [agument]
     crop = 1
+    [model.sizes]
+    dims = 3
+    heads = 0
     """
     with pytest.raises(OptionError) as caught:
         read_config(write(text), "generator", ["model.imagesize=64", "nonsense"])
@@ -70,6 +100,8 @@ def test_every_fault_is_told_at_once_with_the_nearest_name_and_the_file(write):
         "no option data.store: did you mean data.stores?",
         "did you mean dwsl?",
         "there is no option agument",
+        "there is no option model.sizes.dims: did you mean dim?",
+        "model: heads must be a whole number of at least 1, but is 0",
         "no option model.imagesize: did you mean model.image_size?",
         "--set must be NAME=VALUE, but is 'nonsense'",
     ):
@@ -81,6 +113,8 @@ def test_sizes_are_checked_by_the_architecture(write):
         read_config(write(GOOD + "[model.sizes]\ndims = 64\n"), "generator")
     with pytest.raises(OptionError, match="dim must be a multiple of heads"):
         read_config(write(GOOD + "[model.sizes]\ndim = 63\n"), "generator")
+    with pytest.raises(OptionError, match=r"model\.sizes must be a table, but is 3"):
+        read_config(write(GOOD), "generator", ["model.sizes=3", "model.sizes.dim=32"])
     with pytest.raises(OptionError, match="multiple of 16"):
         read_config(write(GOOD + "[model]\nimage_size = 100\n"), "generator")
     text = '[data]\nstores = ["a"]\n[model.sizes]\nthreshold = 0.5\n'

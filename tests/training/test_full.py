@@ -16,6 +16,7 @@ from ivm.blending import blend  # noqa: E402
 from ivm.data.stream import ShardSet  # noqa: E402
 from ivm.errors import CheckpointError, OptionError  # noqa: E402
 from ivm.models.tiny import write_tiny  # noqa: E402
+from ivm.training import recipe  # noqa: E402
 from ivm.training.config import Model  # noqa: E402
 from ivm.training.config_file import read_config  # noqa: E402
 from ivm.training.feed import Place, Viewer  # noqa: E402
@@ -142,7 +143,7 @@ def test_base_models_can_be_given_beside_the_preset(preset, tmp_path):
     assert not torch.equal(mine, theirs)
 
 
-def test_a_generator_and_its_discriminator_share_the_lmm(preset):
+def test_a_generator_and_its_discriminator_share_the_lmm(preset, tmp_path):
     first = generator(model(preset))
     judge = discriminator(model(preset))
     backbone = first.module.instruction_encoder.backbone
@@ -152,8 +153,68 @@ def test_a_generator_and_its_discriminator_share_the_lmm(preset):
     assert not any(
         value.requires_grad for name, value in backbone.named_parameters() if ".discriminator." in name
     )
-    other = discriminator(model(preset, dtype="bfloat16"))  # of another precision: an LMM of its own
-    assert other.hidden[0] is not backbone
+    how = {"dtype": "bfloat16", "attention": "eager", "gradient_checkpointing": True}
+    assert discriminator(model(preset, **how)).hidden[0] is backbone  # they change no weight
+    linked = tmp_path / "preset"
+    linked.symlink_to(preset)
+    assert discriminator(model(linked)).hidden[0] is backbone
+    write_tiny(tmp_path, seed=5)
+    assert discriminator(model(preset, lmm=str(tmp_path / "lmm"))).hidden[0] is not backbone
+
+
+def test_a_discriminator_answers_without_dropout_while_its_generator_is_trained(preset, views):
+    first = generator(model(preset, gradient_checkpointing=True))
+    judge = discriminator(model(preset))
+    judge.module.eval()
+    with torch.no_grad():
+        for name, value in judge.module.named_parameters():
+            if "lora_B" in name:
+                value.normal_()
+    inputs = judge.collate(views).inputs
+    for training in (True, False, True):
+        first.module.train(training)
+        with torch.no_grad():
+            assert torch.equal(judge.module(*inputs), judge.module(*inputs))
+    own = {
+        name: part for name, part in first.module.named_modules() if name.endswith("lora_dropout.generator")
+    }
+    assert own
+    assert all(part.training for part in own.values())
+    assert first.module.instruction_encoder.backbone.language_model.layers[0].training  # it checkpoints
+    judge.module.train()  # a discriminator that is itself trained has it
+    assert not torch.equal(judge.module(*inputs), judge.module(*inputs))
+
+
+def test_options_of_memory_may_change_when_a_run_goes_on(configure_full):
+    config = configure_full(folder="run")
+    train(config, quiet)
+    more = ["model.sizes.gradient_checkpointing=true", "model.sizes.attention=eager", "optimise.steps=6"]
+    assert train(configure_full("generator", *more, folder="run"), quiet).step == 6
+    warm = configure_full("generator", f"init={config.folder}", *more[:1], folder="warm")
+    assert train(warm, quiet).finished
+
+
+def test_a_run_goes_on_with_a_discriminator_that_was_trained_further(configure_full, monkeypatch):
+    """The discriminator's adapter lies in the generator's LMM, but not in its checkpoints."""
+    asked = configure_full("discriminator")
+    train(asked, quiet)
+    weighted = ("loss.weights=dwsl", f"loss.discriminator={asked.folder}")
+    train(configure_full("generator", *weighted), quiet)
+    train(configure_full("discriminator", "optimise.steps=8"), quiet)
+    new = load_file(Path(asked.folder) / "last.safetensors")
+
+    def watch(config, fresh=True):
+        made = assemble(config, fresh)
+        judges.append(made[2].module)
+        return made
+
+    judges, assemble = [], recipe.assemble
+    monkeypatch.setattr(recipe, "assemble", watch)
+    config = configure_full("generator", *weighted, "optimise.steps=6")
+    kept = Path(config.folder) / "step-000004" / "model.safetensors"
+    assert not any("discriminator" in name for name in load_file(kept))
+    assert train(config, quiet).step == 6
+    assert all(torch.equal(value, new[name]) for name, value in judges[0].state_dict().items())
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(configure_full):
@@ -187,6 +248,7 @@ def test_gradient_checkpointing_is_passed_on(preset):
         ({"image_size": 192}, "image_size must be 64, which .* sees, but is 192"),
         ({"dtype": "int8"}, "sizes.dtype must be one of auto, .*, but is 'int8'"),
         ({"attention": "fast"}, "sizes.attention must be one of auto, .*, but is 'fast'"),
+        ({"lmm": 3, "dtype": 1}, "sizes.lmm must be text, but is 3; sizes.dtype must be one of"),
         ({"gradient_checkpointing": 1}, "sizes.gradient_checkpointing must be true or false, but is 1"),
         ({"preset": "ivm-v2"}, "preset must be one of ivm-v1, .*, but is 'ivm-v2'"),
         ({"colour": "red"}, "the sizes of a full model are preset, .*, but there is colour"),

@@ -80,6 +80,16 @@ def test_the_average_is_kept_and_refuses_that_of_other_parameters(module, tmp_pa
         Average(module[0], 0.9).load(tmp_path)
 
 
+def test_the_average_goes_on_with_another_number_of_processes(module, tmp_path):
+    """The recipe averages what DDP wraps, whose names are the same without it."""
+    wrapped = torch.nn.Module()
+    wrapped.module = module  # as DDP does
+    Average(wrapped.module, 0.9).save(tmp_path)
+    Average(module, 0.9).load(tmp_path)
+    with pytest.raises(CheckpointError, match="other parameters"):
+        Average(wrapped, 0.9).load(tmp_path)
+
+
 def test_a_changed_frozen_parameter_is_seen(module):
     module[0].requires_grad_(False)
     frozen = Frozen([module])

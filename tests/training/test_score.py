@@ -72,6 +72,24 @@ def test_killed_it_goes_on_and_ends_the_same(weights, stores, tmp_path):
         assert a["score"] == pytest.approx(b["score"], abs=1e-5)
 
 
+def test_interrupted_before_the_first_row_it_ends_the_same(weights, stores, tmp_path, monkeypatch):
+    """Twice, for the first line must stand there once."""
+    from ivm.training import score
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    score_store(weights, stores["human"], tmp_path / "whole.jsonl", batch_size=8)
+    with monkeypatch.context() as patch:
+        patch.setattr(score, "_scores", interrupt)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                score_store(weights, stores["human"], tmp_path / "parts.jsonl", batch_size=8)
+    assert len((tmp_path / ".parts.jsonl.part").read_text().splitlines()) == 1
+    score_store(weights, stores["human"], tmp_path / "parts.jsonl", batch_size=8)
+    assert (tmp_path / "parts.jsonl").read_text() == (tmp_path / "whole.jsonl").read_text()
+
+
 def test_an_unfinished_file_of_another_job_is_not_gone_on_with(weights, stores, tmp_path):
     part = tmp_path / ".s.jsonl.part"
     part.write_text('{"weights": "x"}\n{"uuid": "old"}\n')
@@ -115,7 +133,7 @@ def test_cleaning_drops_machine_annotations_of_low_score(weights, stores, tmp_pa
     assert (kept.samples, counts["low-score"]) == (42, 6)
     kept, counts = clean(stores["mixed"], tmp_path / "all", scores=None)
     assert counts["low-score"] == 0
-    del scores[next(iter(scores))]
+    del scores[next(row["uuid"] for row in rows_of(tmp_path / "s.jsonl") if not row["human"])]
     with pytest.raises(DataError, match="has no score"):
         clean(stores["mixed"], tmp_path / "x", ("low-score",), Limits(), scores=scores)
     (tmp_path / "bad.jsonl").write_text('{"uuid": "a", "score": "high"}\n')

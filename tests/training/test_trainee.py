@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 
 from ivm.training.config import ARCHITECTURES, Model  # noqa: E402
 from ivm.training.recipe import train  # noqa: E402
-from ivm.training.trainee import Trainee, TrainingBatch, View, build  # noqa: E402
+from ivm.training.trainee import Trainee, TrainingBatch, View, build, deciding  # noqa: E402
 
 
 class Colours(torch.nn.Module):
@@ -51,6 +51,7 @@ def another(monkeypatch):
         return Trainee(made, collate, export=export)
 
     module.generator, module.sizes, module.check = generator, lambda stage: {}, lambda model, stage: None
+    module.deciding = lambda model, stage: {"side": model.image_size}
     monkeypatch.setitem(sys.modules, "another_architecture", module)
     monkeypatch.setitem(ARCHITECTURES, "another", "another_architecture")
 
@@ -87,3 +88,9 @@ def test_build_gives_what_the_name_says(small_text):
     )
     assert type(made.module).__name__ == "CompactDiscriminator"
     assert View._fields == ("sample", "instruction", "found")
+
+
+def test_the_sizes_that_decide_the_weights_are_plain_and_complete():
+    given = deciding("generator", Model(sizes={"stem": (8, 16, 24)}))
+    assert given["stem"] == [8, 16, 24]
+    assert given["dim"] == 256

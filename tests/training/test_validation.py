@@ -1,10 +1,13 @@
+import json
+from pathlib import Path
+
 import pytest
 
 torch = pytest.importorskip("torch")
 accelerate = pytest.importorskip("accelerate")
 
 from ivm.errors import DataError  # noqa: E402
-from ivm.training.recipe import assemble  # noqa: E402
+from ivm.training.recipe import assemble, train  # noqa: E402
 from ivm.training.validation import SCORE, Validation  # noqa: E402
 
 
@@ -83,3 +86,22 @@ def test_a_shard_that_is_gone_is_told(configure, stores, accelerator):
         tar.unlink()
     with pytest.raises(DataError, match="cannot read"):
         validation(trainee.module)
+
+
+def test_with_another_validation_the_best_starts_anew(configure, stores):
+    def run(*options):
+        said = []
+        config = configure("generator", "optimise.schedule=flat", *options, folder="run")
+        outcome = train(config, said.append)
+        state = json.loads(Path(config.folder, "state.json").read_text())
+        return outcome.weights.name, state["best"].get("step"), " ".join(said)
+
+    first = f"data.validation=['{stores['human']}']"
+    assert run(first, "optimise.steps=4")[:2] == ("best.safetensors", 4)
+    name, best, said = run(f"data.validation=['{stores['machine']}']", "optimise.steps=8")
+    assert (name, best) == ("best.safetensors", 8)
+    assert "the best weights so far count no more and are removed" in said
+    name, best, said = run("optimise.steps=8")  # without one, and without a further step
+    assert (name, best) == ("last.safetensors", None)
+    assert "exporting" in said
+    assert "exporting" not in run("optimise.steps=8")[2]

@@ -54,6 +54,7 @@ def load_model(
     device: str = "auto",
     lmm: str | Path = "",
     image: str | Path = "",
+    local_files_only: bool = False,
     **options: Any,
 ) -> IVMModel:
     """A model from a folder that `save_pretrained` wrote, or from a hub id.
@@ -65,20 +66,21 @@ def load_model(
         device: "auto", "cpu" or "cuda"; of what device_map does not place.
         lmm, image: folders or hub ids to take the base models from, instead of those in config.json;
             "organisation/name@revision" for a certain commit or branch.
+        local_files_only: fetch nothing: what is not in the hub's cache is an error.
         options: of the LMM's from_pretrained: device_map, quantization_config, attn_implementation, ...
 
     Raises:
         CheckpointError: weights are missing, superfluous, damaged or of another shape.
         ModelError: a base model cannot be had.
     """
-    folder = resolve(str(path), revision)
+    folder = resolve(str(path), revision, local_files_only)
     config = read_model_config(model_class, folder)
     runner = runner_of(device, dtype)
     if config.whole:
         if lmm or image:
             raise ModelError(f"{folder} holds its base models itself: leave lmm and image out")
         return _load_whole(model_class, folder, config, runner, options)
-    model = assemble(config, runner, lmm, image, model_class=model_class, **options)
+    model = assemble(config, runner, lmm, image, model_class, local_files_only, **options)
     given = "".join(f" with {name}={str(base)!r}" for name, base in (("lmm", lmm), ("image", image)) if base)
     fill(model, read_weights(folder / _WEIGHTS), f"{folder}{given}")
     return model.eval()
@@ -99,6 +101,7 @@ def assemble(
     lmm: str | Path = "",
     image: str | Path = "",
     model_class: type[IVMModel] = IVMModel,
+    local_files_only: bool = False,
     **options: Any,
 ) -> IVMModel:
     """A model of a configuration: base models as published, the rest new.
@@ -107,8 +110,8 @@ def assemble(
         config: what it names (or what `lmm` and `image` name instead) is read; the configurations of the two
             and the commits that were fetched are put into it.
         runner: device and precision.
-        lmm, image: as in `load_model`.
-        options: as in `load_model`.
+        lmm, image, local_files_only, options: as in `load_model`.
+        model_class: IVMModel, or a class derived from it.
 
     Raises:
         ModelError: a base model cannot be had.
@@ -124,9 +127,11 @@ def assemble(
             setattr(config, f"{name}_revision", revision or "main")
         base, revision = getattr(config, f"{name}_base"), getattr(config, f"{name}_revision")
         try:
-            folders[name] = folder = resolve(base, revision)
+            folders[name] = folder = resolve(base, revision, local_files_only)
         except ModelError as error:
             raise ModelError(f"{error}. For this part, give it as {name}='FOLDER'") from error
+        if Path(base).is_dir():  # what is saved must find it from any folder
+            setattr(config, f"{name}_base", str(folder.absolute()))
         if (
             folder.parent.name == "snapshots"
         ):  # the hub's cache calls it by its commit: the same one next time
@@ -197,8 +202,8 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{file} cannot be read as safetensors: {error}") from error
 
 
-def resolve(base: str, revision: str = "") -> Path:
-    """Folder of a base model, or any model: itself, or fetched from the hub.
+def resolve(base: str, revision: str = "", local_files_only: bool = False) -> Path:
+    """Folder of a base model, or any model: itself, or fetched from the hub (or its cache alone).
 
     Raises:
         ModelError: it is neither a folder nor to be had from the hub; the message says what to download.
@@ -210,7 +215,7 @@ def resolve(base: str, revision: str = "") -> Path:
         raise ModelError(
             f"{base!r} must be a folder that exists or a hub id 'organisation/name', but is neither"
         )
-    return fetch(base, revision)
+    return fetch(base, revision, local_files_only)
 
 
 def read_reference(file: Path) -> dict[str, Tensor]:

@@ -16,7 +16,6 @@ token with a hypernetwork head is SAM's (Kirillov et al., 2023) and that of the 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ivm.errors import CheckpointError, OptionError, require
+from ivm.errors import CheckpointError, require
+from ivm.models.compact_config import CompactConfig
 
 __all__ = [
     "IMAGE_PARTS",
@@ -40,52 +40,6 @@ __all__ = [
     "minilm_folder",
     "minilm_text_encoder",
 ]
-
-
-@dataclass(frozen=True)
-class CompactConfig:
-    """Sizes of a compact model.
-
-    Attributes:
-        image_size: side in pixels of the square that a picture is resized to for inference; a multiple of 16.
-            The model itself takes any multiple of 16.
-        dim: width of picture and text tokens in the model's own blocks.
-        heads: attention heads; divides dim.
-        stem: channels at strides 2, 4 and 8.
-        image_blocks: transformer blocks that see the picture alone.
-        fusion_blocks: transformer blocks that see picture and instruction.
-        text_blocks: own transformer blocks over the frozen text encoder's tokens.
-        text_layers: layers kept of the frozen text encoder.
-        vocabulary: entries kept of its vocabulary, at most.
-        max_tokens: longer instructions are cut to this many tokens, the last one included.
-        threshold: default threshold of the heatmaps.
-        found_threshold: a target counts as found from this score on.
-    """
-
-    image_size: int = 192
-    dim: int = 256
-    heads: int = 8
-    stem: tuple[int, int, int] = (32, 64, 128)
-    image_blocks: int = 8
-    fusion_blocks: int = 3
-    text_blocks: int = 2
-    text_layers: int = 4
-    vocabulary: int = 12_000
-    max_tokens: int = 40
-    threshold: float = 0.5
-    found_threshold: float = 0.5
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "stem", tuple(self.stem))
-        if self.image_size % 16 or self.image_size <= 0:
-            raise OptionError(f"image_size must be a positive multiple of 16, but got {self.image_size}")
-        if self.dim % self.heads:
-            raise OptionError(f"dim must be a multiple of heads, but got {self.dim} and {self.heads}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `CompactConfig(**config.to_dict())` gives it back."""
-        return {**asdict(self), "stem": list(self.stem)}
-
 
 IMAGE_PARTS = frozenset(
     "conv2 conv4 block4 conv8 block8 conv16 position image_blocks image_norm skip8 skip4".split()

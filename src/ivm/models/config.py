@@ -246,12 +246,13 @@ def _kind_of(folder: Path) -> str:
     return str(kind)
 
 
-def fetch(hub: str, revision: str = "") -> Path:
+def fetch(hub: str, revision: str = "", local_files_only: bool = False) -> Path:
     """Folder of a model of the Hugging Face hub, fetched unless it is in the cache already.
 
     Args:
         hub: "organisation/name".
         revision: commit or branch; empty for the main one.
+        local_files_only: look into the cache alone.
 
     Raises:
         ModelError: the hub does not give it; the message says how to bring it by hand.
@@ -260,7 +261,10 @@ def fetch(hub: str, revision: str = "") -> Path:
     hub_library = require("huggingface_hub", "full")
     patterns = sorted({pattern for kind in KINDS.values() for pattern in kind.files})
     try:
-        return Path(hub_library.snapshot_download(hub, revision=revision or None, allow_patterns=patterns))
+        fetched = hub_library.snapshot_download(
+            hub, revision=revision or None, allow_patterns=patterns, local_files_only=local_files_only
+        )
+        return Path(fetched)
     except Exception as error:  # the hub's errors have no common base, and those of its HTTP library vary
         reason = _reason(error)
         raise ModelError(

@@ -129,8 +129,8 @@ def export_compact(
     config = model.config
     size = config.image_size
     images = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    ids = torch.ones(2, 9, dtype=torch.int64)
-    mask = torch.ones(2, 9, dtype=torch.int64)
+    ids = torch.ones(2, min(9, config.max_tokens), dtype=torch.int64)
+    mask = torch.ones_like(ids)
     with torch.no_grad():
         features = model.encode_image(images.permute(0, 3, 1, 2))
         text = model.encode_text(ids, mask.bool())

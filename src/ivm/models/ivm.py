@@ -18,7 +18,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from ivm.errors import ModelError, OptionError
 from ivm.models.image_encoder import ImageEncoder
-from ivm.models.instruction_encoder import InstructionEncoder, InstructionTokens, Prefix, Tokenized
+from ivm.models.instruction_encoder import Adapter, InstructionEncoder, InstructionTokens, Prefix, Tokenized
 from ivm.models.lmm_families import FAMILIES
 from ivm.models.mask_decoder import MaskDecoder
 from ivm.models.pretrained import quiet
@@ -194,6 +194,17 @@ class IVMModel(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         """New weights stay as each part made them."""
+
+    def train(self, mode: bool = True) -> IVMModel:
+        """As of any module, but for other adapters in the LMM: a discriminator that is asked for weights
+        while this model is trained answers without its dropout."""
+        encoder = self.instruction_encoder
+        others = [Adapter(encoder.backbone, name) for name in encoder.adapters() if name != "generator"]
+        before = [(part, part.training) for other in others for part in other.modules()]
+        super().train(mode)
+        for part, was in before:
+            part.training = was
+        return self
 
     @property
     def pixel_side(self) -> int:

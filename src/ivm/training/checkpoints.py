@@ -27,8 +27,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ivm.errors import CheckpointError, OptionError, TrainingError
-from ivm.training.config import FIXED, Model, TrainConfig
-from ivm.training.trainee import Trainee, build
+from ivm.training.config import FIXED, STAGES, Model, TrainConfig
+from ivm.training.trainee import Trainee, build, deciding
 
 __all__ = [
     "RunFolder",
@@ -73,6 +73,11 @@ class RunFolder:
         """The folder of the last checkpoint; None of a new run."""
         return self.folder / self.state["checkpoint"] if self.state else None
 
+    @property
+    def exported(self) -> bool:
+        """Whether model/ was made of the weights that are here now."""
+        return bool(self.state.get("exported"))
+
     def check(self, config: TrainConfig) -> None:
         """Refuse to go on with another run.
 
@@ -81,12 +86,8 @@ class RunFolder:
         """
         if not self.state:
             return
-        then, now = self.state["config"], config.to_dict()
-        differ = [
-            f"{name} is {_at(now, name)!r} but was {_at(then, name)!r}"
-            for name in FIXED
-            if _at(then, name) != _at(now, name)
-        ]
+        then, now = _fixed(self.state["config"]), _fixed(config.to_dict())
+        differ = _differences(now, then, "was {!r}")
         if differ:  # the stage comes first, and with another one nothing else compares
             differ = differ[:1] if then["stage"] != now["stage"] else differ
             raise TrainingError(
@@ -108,6 +109,40 @@ class RunFolder:
             self.folder.mkdir(parents=True, exist_ok=True)
             for leftover in self.folder.glob(".saving*"):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        except OSError as error:
+            raise TrainingError(f"cannot write {self.folder}: {error.strerror or error}") from error
+
+    def forget_best(self, config: TrainConfig, main: bool) -> bool:
+        """Forget the best weights if another validation found them; returns whether. All processes call it.
+
+        Raises:
+            TrainingError: the folder cannot be written.
+        """
+        if not self.best:
+            return False
+        then, now = self.state["config"], config.to_dict()
+        names = ("data.validation", "data.validation_samples")
+        if all(_at(then, name) == _at(now, name) for name in names):
+            return False
+        self.best = {}
+        self.state |= {"best": {}, "exported": False}
+        if main:
+            self._write_state()
+            (self.folder / "best.safetensors").unlink(missing_ok=True)
+        return True
+
+    def note_export(self) -> None:
+        """Note that model/ is made of the weights that are here; the next checkpoint ends that.
+
+        Raises:
+            TrainingError: the folder cannot be written.
+        """
+        self.state["exported"] = True
+        self._write_state()
+
+    def _write_state(self) -> None:
+        try:
+            write_text(self.folder / "state.json", json.dumps(self.state, indent=1) + "\n")
         except OSError as error:
             raise TrainingError(f"cannot write {self.folder}: {error.strerror or error}") from error
 
@@ -181,6 +216,22 @@ class RunFolder:
         )
 
 
+def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run keeps from its first step to its last."""
+    sizes = deciding(config["stage"], Model(**config["model"]))
+    plain = {name: _at(config, name) for name in FIXED}
+    return plain | {f"model.sizes.{name}": value for name, value in sizes.items()}
+
+
+def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], other: str) -> list[str]:
+    """What differs, a text each; `other` is what is said of theirs."""
+    return [
+        f"{name} is {ours.get(name, 'nothing')!r} but {other.format(theirs.get(name, 'nothing'))}"
+        for name in dict.fromkeys((*ours, *theirs))
+        if ours.get(name) != theirs.get(name)
+    ]
+
+
 def _at(values: Mapping[str, Any], name: str) -> Any:
     for key in name.split("."):
         values = values[key]
@@ -251,14 +302,10 @@ def load_weights(
             start_from(tensors)
             return
     if header:
-        plain = {"kind": model.kind, "stage": stage, **model.sizes}
-        theirs = {"kind": header["kind"], "stage": header["stage"], **header["model"]["sizes"]}
-        differ = [
-            f"{key} is {plain.get(key, 'the default')!r} but {theirs.get(key, 'the default')!r} there"
-            for key in dict.fromkeys((*plain, *theirs))
-            if plain.get(key) != theirs.get(key)
-        ]
-        if differ:
+        other = _model_of(header, file)
+        plain = {"kind": model.kind, "stage": stage, **deciding(stage, model)}
+        theirs = {"kind": other.kind, "stage": header["stage"], **deciding(header["stage"], other)}
+        if differ := _differences(plain, theirs, "{!r} there"):
             raise CheckpointError(f"{file} is of another architecture: {'; '.join(differ)}")
     tensors = load_file(file)
     wanted = {name: value for name, value in module.state_dict().items() if name in names}
@@ -290,13 +337,19 @@ def load_trainee(path: str | os.PathLike[str], stage: str) -> tuple[Trainee, Mod
             f"{file} must hold a {stage} that ivm train {stage} wrote, "
             f"but holds {header.get('stage', 'weights without a header')}"
         )
-    try:
-        model = Model(**header["model"])
-    except (KeyError, TypeError, OptionError) as error:
-        raise CheckpointError(f"{file} has a damaged header: {error}") from error
+    model = _model_of(header, file)
     trainee = build(stage, model)
     load_weights(trainee.module, file, kept_names(trainee.module), stage, model)
     return trainee, model
+
+
+def _model_of(header: Mapping[str, Any], file: Path) -> Model:
+    try:
+        if header["stage"] not in STAGES:
+            raise ValueError(f"there is no stage {header['stage']!r}")
+        return Model(**header["model"])
+    except (KeyError, TypeError, ValueError, OptionError) as error:
+        raise CheckpointError(f"{file} has a damaged header: {error}") from error
 
 
 def kept_names(module: nn.Module) -> set[str]:

@@ -19,7 +19,7 @@ from ivm.models.export import export_compact
 from ivm.training.config import Model
 from ivm.training.trainee import Trainee, TrainingBatch, View
 
-__all__ = ["check", "discriminator", "generator", "sizes"]
+__all__ = ["check", "deciding", "discriminator", "generator", "sizes"]
 
 _Config = TypeVar("_Config", bound=CompactConfig)
 _STRIDE = 4  # of logits and masks
@@ -35,6 +35,12 @@ def sizes(stage: str) -> dict[str, Any]:
 def check(model: Model, stage: str) -> None:
     """Raise OptionError unless the sizes fit together."""
     _config(CompactConfig if stage == "generator" else CompactDiscriminatorConfig, model)
+
+
+def deciding(model: Model, stage: str) -> dict[str, Any]:
+    """All sizes but the thresholds, which are of use after training."""
+    values = {**sizes(stage), **model.sizes}
+    return {name: value for name, value in values.items() if name not in ("threshold", "found_threshold")}
 
 
 def generator(model: Model) -> Trainee:

@@ -40,9 +40,11 @@ ARCHITECTURES: dict[str, str] = {"compact": "ivm.training.compact", "full": "ivm
 """Name -> module; `ivm.training.trainee` says what it has to offer."""
 
 FIXED = (
-    "stage", "seed", "model", "lora", "data.stores", "data.human_share", "data.window", "optimise.batch_size",
+    "stage", "seed", "model.kind", "model.image_size", "lora", "data.stores", "data.human_share",
+    "data.window", "optimise.batch_size",
 )  # fmt: skip
-"""Options that a run keeps from its first step to its last; the others may change when it goes on."""
+"""Options that a run keeps from its first step to its last, besides the sizes that decide the weights
+(`trainee.deciding`); the others may change when it goes on."""
 
 
 def _option(default: Any, about: str, **limits: Any) -> Any:
@@ -175,7 +177,7 @@ class TrainConfig(_Section):
     stage: str = "generator"
     folder: str = _option("run", "where the run is kept; one that was interrupted goes on", path=True)
     init: str = _option("", "weights to start from (a warm restart): a file or a run folder", path=True)
-    seed: int = _option(0, "of new weights, of the order of samples, and of crops", low=0)
+    seed: int = _option(0, "of new weights, of the order of samples, and of crops", low=0, high=2**32 - 1)
     save_every: int = _option(500, "steps between checkpoints, each with a validation", low=1)
     report_every: int = _option(20, "steps between reports", low=1)
     track: tuple[str, ...] = _option(("tensorboard",), "where figures go, too: tensorboard, wandb")
@@ -244,6 +246,11 @@ def _joint_faults(config: TrainConfig) -> list[str]:
             faults.append(
                 f"loss.weights {loss.weights!r} needs loss.discriminator: train one first, "
                 'or set weights = "equal"'
+            )
+        if data.human_share == {"human": 0.0, "machine": 1.0}.get(loss.weights):
+            faults.append(
+                f"loss.weights {loss.weights!r} gives every sample the weight 0 where data.human_share is "
+                f"{data.human_share:g}: change one of them"
             )
         if not asks and loss.discriminator:
             faults.append(f"loss.discriminator is not used by weights {loss.weights!r}: leave it out")

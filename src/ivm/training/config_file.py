@@ -10,13 +10,15 @@ import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ivm.errors import OptionError
+from ivm.models.config import PRESETS
 from ivm.training.config import (
     ARCHITECTURES,
+    Model,
     TrainConfig,
     faults_of,
     nearest,
@@ -25,6 +27,9 @@ from ivm.training.config import (
 )
 
 __all__ = ["options", "read_config", "template"]
+
+_PLACES = frozenset({"preset", "lmm", "image"})
+"""Sizes that may name a folder."""
 
 
 def read_config(path: str | os.PathLike[str], stage: str, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -49,6 +54,7 @@ def read_config(path: str | os.PathLike[str], stage: str, overrides: Sequence[st
     except tomllib.TOMLDecodeError as error:
         raise OptionError(f"the configuration {path} is not TOML: {error}") from error
     flat: dict[str, tuple[Any, Path]] = {"folder": (TrainConfig.folder, path.parent)}
+    changes: dict[str, Any] = {}  # of model.sizes, by --set
     faults: list[str] = []
     sections = sections_of(stage)
     for key, value in given.items():
@@ -69,9 +75,14 @@ def read_config(path: str | os.PathLike[str], stage: str, overrides: Sequence[st
             parsed = value
         name = name.strip()
         if name.startswith("model.sizes."):
-            sizes = dict(flat.get("model.sizes", ({}, Path()))[0])
-            name, parsed = "model.sizes", {**sizes, name.removeprefix("model.sizes."): parsed}
-        flat[name] = (parsed, Path())
+            changes[name.removeprefix("model.sizes.")] = parsed
+        else:
+            flat[name] = (parsed, Path())
+    sizes, base = flat.get("model.sizes", ({}, Path()))
+    if isinstance(sizes, Mapping):  # else it is told below
+        placed = [_placed(sizes, base), _placed(changes, Path())]
+        flat["model.sizes"] = ({name: value for part, _ in placed for name, value in part.items()}, base)
+        faults += [fault for _, wrong in placed for fault in wrong]
     known = dict(options(stage))
     tables: dict[str, dict[str, Any]] = {name: {} for name in ("", *sections)}
     for name, (value, base) in flat.items():
@@ -84,7 +95,10 @@ def read_config(path: str | os.PathLike[str], stage: str, overrides: Sequence[st
             faults += wrong
         tables[section][key] = value
     for section, kind in {"": TrainConfig, **sections}.items():
-        faults += faults_of(kind, tables[section], section + "." if section else "")
+        wrong = faults_of(kind, tables[section], section + "." if section else "")
+        if section == "model" and not wrong:
+            wrong = _architecture_faults(Model(**tables[section]), stage)
+        faults += wrong
     if not faults:
         try:
             parts = {name: kind(**tables[name]) for name, kind in sections.items()}
@@ -93,26 +107,34 @@ def read_config(path: str | os.PathLike[str], stage: str, overrides: Sequence[st
             raise OptionError(
                 str(error).replace("the configuration", f"the configuration {path}", 1)
             ) from None
-        faults = _architecture_faults(config)
     if faults:
         raise OptionError(report(f"the configuration {path}", faults))
     return config
 
 
-def _architecture_faults(config: TrainConfig) -> list[str]:
-    module = importlib.import_module(ARCHITECTURES[config.model.kind])
-    names = module.sizes(config.stage)
-    faults = [
-        f"there is no option model.sizes.{name}{nearest(name, names)}"
-        for name in config.model.sizes
-        if name not in names
-    ]
-    if not faults:
-        try:
-            module.check(config.model, config.stage)
-        except (OptionError, TypeError, ValueError) as error:
-            faults.append(f"model: {error}")
+def _architecture_faults(model: Model, stage: str) -> list[str]:
+    module = importlib.import_module(ARCHITECTURES[model.kind])
+    names = module.sizes(stage)
+    known = {name: value for name, value in model.sizes.items() if name in names}
+    unknown = model.sizes.keys() - known.keys()
+    faults = [f"there is no option model.sizes.{name}{nearest(name, names)}" for name in sorted(unknown)]
+    try:
+        module.check(replace(model, sizes=known), stage)
+    except (OptionError, TypeError, ValueError) as error:
+        faults.append(f"model: {error}")
     return faults
+
+
+def _placed(sizes: Mapping[str, Any], base: Path) -> tuple[dict[str, Any], list[str]]:
+    """Sizes in which folders are absolute. What names none that is there is left: a preset, or a hub id."""
+    made, faults = dict(sizes), []
+    for name in _PLACES & sizes.keys():
+        value = sizes[name]
+        path, wrong = _resolve(f"model.sizes.{name}", value, base)
+        if isinstance(value, str) and value not in PRESETS and ("$" in value or Path(path).is_dir()):
+            made[name] = path
+            faults += wrong
+    return made, faults
 
 
 def _resolve(name: str, value: Any, base: Path) -> tuple[Any, list[str]]:

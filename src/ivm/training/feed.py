@@ -163,7 +163,8 @@ def open_feed(data: Data, seed: int) -> Feed:
             raise DataError(
                 f"the set of {name} annotations is empty: none of the {sum(feed.sizes()):,} samples in "
                 f"{', '.join(data.stores)} is one, but data.human_share is {data.human_share:g}; add a store "
-                f"that has some, or set data.human_share = {instead} to train without"
+                f"that has some, or set data.human_share = {instead} to train without (of a generator, "
+                f"loss.weights must not be {name!r} then)"
             )
     return feed
 

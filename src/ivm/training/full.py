@@ -24,14 +24,14 @@ from ivm.errors import OptionError
 from ivm.models.checkpoint import assemble, read_weights, runner_of
 from ivm.models.discriminator import IVMDiscriminator
 from ivm.models.full import ATTENTIONS
-from ivm.models.full_presets import full_preset
+from ivm.models.full_presets import FULL_PRESETS, full_preset
 from ivm.models.instruction_encoder import InstructionTokens
 from ivm.models.ivm import IVMModel
 from ivm.models.pretrained import DTYPES
 from ivm.training.config import Model
 from ivm.training.trainee import Trainee, TrainingBatch, View
 
-__all__ = ["check", "discriminator", "generator", "sizes"]
+__all__ = ["check", "deciding", "discriminator", "generator", "sizes"]
 
 _SIZES: Mapping[str, Any] = MappingProxyType(
     {
@@ -56,13 +56,20 @@ def sizes(stage: str) -> dict[str, Any]:
 def check(model: Model, stage: str) -> None:
     """Raise OptionError unless the options fit together."""
     given = _given(model)
+    faults = [
+        f"sizes.{name} must be text, but is {given[name]!r}"
+        for name in ("preset", "lmm", "image")
+        if not isinstance(given[name], str)
+    ]
     for name, choices in (("dtype", DTYPES), ("attention", ATTENTIONS)):
         if given[name] not in choices:
-            raise OptionError(f"sizes.{name} must be one of {', '.join(choices)}, but is {given[name]!r}")
+            faults.append(f"sizes.{name} must be one of {', '.join(choices)}, but is {given[name]!r}")
     if not isinstance(given["gradient_checkpointing"], bool):
-        raise OptionError(
+        faults.append(
             f"sizes.gradient_checkpointing must be true or false, but is {given['gradient_checkpointing']!r}"
         )
+    if faults:
+        raise OptionError("; ".join(faults))
     config = full_preset(given["preset"])
     image = config.parts()[0]
     side = int(np.max(image.image_size if hasattr(image, "image_size") else image.backbone_config.image_size))
@@ -70,6 +77,17 @@ def check(model: Model, stage: str) -> None:
         raise OptionError(
             f"image_size must be {side}, which {given['preset']} sees, but is {model.image_size}"
         )
+
+
+def deciding(model: Model, stage: str) -> dict[str, Any]:
+    """Preset and base models; how the LMM lies in memory and computes changes no weight."""
+    given = _given(model)
+    return {name: _place(str(given[name])) for name in ("preset", "lmm", "image")}
+
+
+def _place(name: str) -> str:
+    """One name for one folder; what is none is the name of a preset, or a hub id."""
+    return str(Path(name).resolve()) if name not in FULL_PRESETS and name and Path(name).is_dir() else name
 
 
 def generator(model: Model) -> Trainee:
@@ -82,7 +100,7 @@ def generator(model: Model) -> Trainee:
 
 
 def discriminator(model: Model) -> Trainee:
-    """A new discriminator, over the LMM of a generator where one of the same options lives."""
+    """A new discriminator, over the LMM of a generator of the same base models where one lives, as it is."""
     whole = _SHARED.get(_key(model)) or _build(model)
     encoder = whole.instruction_encoder
     module = IVMDiscriminator(encoder, model.image_size, whole.config.discriminator_dim)
@@ -99,7 +117,7 @@ def _given(model: Model) -> dict[str, Any]:
 
 
 def _key(model: Model) -> tuple[Any, ...]:
-    return tuple(sorted((name, str(value)) for name, value in _given(model).items()))
+    return tuple(deciding(model, "generator").items())
 
 
 def _build(model: Model) -> IVMModel:

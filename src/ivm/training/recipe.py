@@ -8,6 +8,7 @@ what a run computes does not depend on their number but for rounding.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,10 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from pickle import UnpicklingError
 from types import FrameType
 from typing import Any
-from zipfile import is_zipfile
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -30,10 +29,9 @@ from accelerate.utils import (
     send_to_device,
     set_seed,
 )
-from safetensors import SafetensorError
 from torch import Tensor
 
-from ivm.errors import OptionError, TrainingError
+from ivm.errors import OptionError, OutputError, TrainingError
 from ivm.training.checkpoints import RunFolder, kept_names, load_trainee, load_weights, weights_file
 from ivm.training.config import TrainConfig
 from ivm.training.dwsl import sample_weights
@@ -42,6 +40,7 @@ from ivm.training.losses import discriminator_loss, generator_loss_per_sample
 from ivm.training.parts import Average, Frozen, choose_parameters, groups, learning_rate, plain_weights
 from ivm.training.precision import flush_denormals, uses_bf16
 from ivm.training.reports import Reporter
+from ivm.training.state import keep_what_is_trained, restore, write_state
 from ivm.training.trainee import Trainee, TrainingBatch, View, build
 from ivm.training.validation import SCORE, Validation
 
@@ -120,21 +119,23 @@ def train(config: TrainConfig, say: Callable[[str], object] = print) -> Outcome:
     optimizer = torch.optim.AdamW(
         groups(trainee.module, optimise.weight_decay), lr=optimise.learning_rate, betas=optimise.betas
     )
+    keep_what_is_trained(accelerator, trainee.module, names)
     model, optimizer = accelerator.prepare(trainee.module, optimizer)
     others = [*trainee.hidden, *([discriminator.module, *discriminator.hidden] if discriminator else [])]
     for module in others:
         module.to(accelerator.device)
     frozen = Frozen([model, *others])
-    average = Average(model, optimise.average)
+    average = Average(accelerator.unwrap_model(model), optimise.average)
     trained = [value for value in model.parameters() if value.requires_grad]
-    _leave_out_what_is_frozen(accelerator, names)
     set_seed(config.seed, device_specific=True)  # for what is random in a model, such as dropout
 
     if accelerator.is_main_process:
         run.begin()
     accelerator.wait_for_everyone()
+    if run.forget_best(config, accelerator.is_main_process) and accelerator.is_main_process:
+        say("data.validation is another than before: the best weights so far count no more and are removed")
     if run.checkpoint is not None:
-        _restore(accelerator, run.checkpoint, average)
+        restore(accelerator, run.checkpoint, average)
         say(f"going on from step {run.step}") if accelerator.is_main_process else None
 
     parts = world * optimise.accumulate
@@ -161,7 +162,7 @@ def train(config: TrainConfig, say: Callable[[str], object] = print) -> Outcome:
         best = run.save(
             step,
             config,
-            lambda folder: _write_state(accelerator, folder, average),
+            lambda folder: write_state(accelerator, folder, average),
             lambda: kept,
             score,
             accelerator.is_main_process,
@@ -171,7 +172,6 @@ def train(config: TrainConfig, say: Callable[[str], object] = print) -> Outcome:
             reporter.validated(step, figures, best)
         reporter.pause()
 
-    already = run.step == optimise.steps
     step, sums, count = run.step, dict[str, Tensor](), 0
     model.train()
     with Reporter(config, step, say, accelerator) as reporter, _stop_signals() as stop:
@@ -211,8 +211,9 @@ def train(config: TrainConfig, say: Callable[[str], object] = print) -> Outcome:
                 reporter.tell(f"stopped at step {step} and saved: the same command goes on from there")
                 return Outcome(step, False, weights_file(run.folder), None)
     made = run.folder / "model" if trainee.export is not None else None
-    if made and accelerator.is_main_process and not (already and made.is_dir()):
-        export(run.folder, made, say)
+    if made and accelerator.is_main_process and not (run.exported and made.is_dir()):
+        _export_whole(run.folder, made, say)
+        run.note_export()
     accelerator.wait_for_everyone()
     return Outcome(step, True, weights_file(run.folder), made)
 
@@ -231,6 +232,23 @@ def export(weights: Path, folder: Path, say: Callable[[str], object] = print) ->
     say(f"exporting {file}")
     say(trainee.export(trainee.module.eval(), Path(folder)))
     return Path(folder)
+
+
+def _export_whole(run: Path, made: Path, say: Callable[[str], object]) -> None:
+    """As `export` of a run, but what stands in `made` is always whole: the model before, or the new one."""
+    new, old = run / ".saving-model", run / ".saving-old"
+    try:
+        export(run, new, say)
+        if made.exists():
+            made.replace(old)
+        new.replace(made)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {made}: {error.strerror or error}; the same command tries it again"
+        ) from error
+    finally:
+        for left in (new, old):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _loss(
@@ -300,45 +318,6 @@ def _plain(state: Mapping[str, Tensor], names: set[str]) -> dict[str, Tensor]:
     if any("lora_" in name and name not in names for name in state):
         raise OptionError("lora cannot be merged from a sharded model: use DDP for [lora]")
     return {name: value for name, value in state.items() if name in names}
-
-
-def _leave_out_what_is_frozen(accelerator: Accelerator, names: set[str]) -> None:
-    """Keep what the architecture freezes, such as an LMM of 14 GB, out of checkpoints: it can be built."""
-
-    def hook(models: Any, weights: list[dict[str, Tensor]], folder: str) -> None:
-        for state in weights:  # empty where models are sharded: then accelerate writes them itself
-            for name in list(state):
-                plain = name.removeprefix("module.").replace(".base_layer", "")
-                if plain not in names and "lora_" not in plain:
-                    del state[name]
-
-    accelerator.register_save_state_pre_hook(hook)
-
-
-def _write_state(accelerator: Accelerator, folder: Path, average: Average) -> None:
-    accelerator.save_state(str(folder))
-    if accelerator.is_main_process:
-        average.save(folder)
-
-
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, EOFError, UnpicklingError, SafetensorError)
-"""What reading a damaged checkpoint raises."""
-
-
-def _restore(accelerator: Accelerator, folder: Path, average: Average) -> None:
-    try:
-        loose = {} if _sharded(accelerator) else {"strict": False}  # what is frozen is not there
-        accelerator.load_state(str(folder), **loose)
-        random = folder / f"random_states_{accelerator.process_index}.pkl"
-        if random.exists() and not is_zipfile(random):  # accelerate would pass over it
-            raise OSError(f"{random.name} is damaged")
-        average.load(folder)
-    except _DAMAGE as error:
-        reason = str(error).partition("\n")[0]
-        raise TrainingError(
-            f"the checkpoint {folder} cannot be gone on from: {reason}; to start anew from the weights "
-            "alone, give last.safetensors of that run as init, and another folder"
-        ) from error
 
 
 def _check_finite(loss: Tensor, norm: Any, step: int, run: RunFolder) -> None:

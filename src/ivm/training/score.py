@@ -73,7 +73,7 @@ def score_store(
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with part.open("a", encoding="utf-8") as out:
-            if done == 0:
+            if out.tell() == 0:  # a part without a row may have its first line already
                 out.write(json.dumps(begin) + "\n")
             todo = (samples[number] for number in range(done, len(samples)))
             while group := list(islice(todo, max(1, batch_size // 2))):

@@ -1,9 +1,11 @@
 """What the recipe needs of a model, and all that it needs: how any architecture is trained unchanged.
 
-An architecture is a module named in `ivm.training.config.ARCHITECTURES`, with four functions:
+An architecture is a module named in `ivm.training.config.ARCHITECTURES`, with five functions:
 
     sizes(stage) -> the names that [model.sizes] may have, each with its default
     check(model, stage)    raises OptionError if the sizes or image_size do not fit
+    deciding(model, stage) -> those of the sizes that decide the weights, defaults filled in: models of equal
+        ones take each other's; the others, such as a precision, may change when a run goes on
     generator(model) -> Trainee
     discriminator(model) -> Trainee
 
@@ -15,17 +17,18 @@ with `model` the section [model] of the configuration, which also goes into the 
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from ivm.training.config import ARCHITECTURES, Model
 from ivm.types import Sample
 
-__all__ = ["Trainee", "TrainingBatch", "View", "build"]
+__all__ = ["Trainee", "TrainingBatch", "View", "build", "deciding"]
 
 
 class View(NamedTuple):
@@ -93,3 +96,15 @@ def build(stage: str, model: Model) -> Trainee:
     module = importlib.import_module(ARCHITECTURES[model.kind])
     made: Trainee = getattr(module, stage)(model)
     return made
+
+
+def deciding(stage: str, model: Model) -> dict[str, Any]:
+    """The sizes that decide a model's weights, defaults filled in, as plain JSON values.
+
+    Args:
+        stage: a name in STAGES.
+        model: section of the configuration, or of the header of a weights file.
+    """
+    module = importlib.import_module(ARCHITECTURES[model.kind])
+    plain: dict[str, Any] = json.loads(json.dumps(module.deciding(model, stage)))
+    return plain
