@@ -404,8 +404,10 @@ def on_processes(stores, tmp_path):
     script = tmp_path / "several.py"
     script.write_text(SCRIPT)
 
-    def run(count, *words, **environment):
-        folder = tmp_path / f"{count}-{'-'.join(words)}"
+    def run(count, *words, folder=None, steps=6, **environment):
+        folder = folder or tmp_path / f"{count}-{'-'.join(words)}"
+        (folder / "process-0").unlink(missing_ok=True)
+        (folder / "process-1").unlink(missing_ok=True)
         launch = [
             sys.executable,
             "-m",
@@ -415,13 +417,14 @@ def on_processes(stores, tmp_path):
             str(count),
         ]
         subprocess.run(
-            [*launch, str(script), *words, str(path), f"folder={folder}"], check=True, timeout=280,
+            [*launch, str(script), str(path), f"folder={folder}", f"optimise.steps={steps}", *words],
+            check=True, timeout=280,
             env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"} | environment,
         )  # fmt: skip
         assert len(list(folder.glob("process-*"))) == count  # or they did not know of each other
         lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         losses = {line["step"]: line["loss"] for line in lines if "loss" in line}
-        assert list(losses) == [1, 2, 3, 4, 5, 6]
+        assert list(losses) == list(range(1, steps + 1))
         checks = [line["validation_loss"] for line in lines if "validation_loss" in line]
         return list(losses.values()), checks, load_file(folder / "last.safetensors")
 
@@ -439,6 +442,18 @@ def test_two_processes_give_the_loss_curve_of_one(on_processes, words, environme
     assert set(weights_of_two) == set(weights)
     for name, value in weights.items():
         torch.testing.assert_close(weights_of_two[name], value, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_fewer_processes(on_processes, tmp_path):
+    average = "optimise.average=0.9"
+    on_processes(1, average, folder=tmp_path / "one", steps=3)
+    wanted, _, weights = on_processes(1, average, folder=tmp_path / "one")
+    on_processes(2, average, folder=tmp_path / "changed", steps=3)
+    losses, _, weights_of_changed = on_processes(1, average, folder=tmp_path / "changed")
+    assert losses == pytest.approx(wanted, rel=1e-4)
+    for name, value in weights.items():
+        torch.testing.assert_close(weights_of_changed[name], value, atol=2e-4, rtol=1e-3)
 
 
 def test_processes_that_do_not_know_of_each_other_are_refused(configure, monkeypatch):
