@@ -364,7 +364,13 @@ def test_a_manifest_with_good_and_bad_lines(ran: Callable[..., Result], photos: 
 def test_folders_that_cannot_be_used(ran: Callable[..., Result], photos: Path) -> None:
     Path("empty").mkdir()
     assert "must hold pictures" in ran("mask", "empty", "red", code=1).stderr
-    assert "has other files" in ran("mask", photos, "red", "-o", photos, code=2).stderr
+    before = sorted(photos.iterdir())
+    for option in ("--output", "--heatmap"):
+        assert "another folder than its sources" in ran("mask", photos, "red", option, photos, code=2).stderr
+    assert sorted(photos.iterdir()) == before
+    Path("notes").mkdir()
+    Path("notes/x.txt").write_text("mine")
+    assert "has other files" in ran("mask", photos, "red", "-o", "notes", code=2).stderr
     assert "cannot read manifest" in ran("mask", "none.jsonl", code=1).stderr
 
 

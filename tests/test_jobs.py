@@ -64,6 +64,8 @@ def test_a_folder_is_searched_in_order_without_hidden_and_other_files(photos: Pa
     ]
     assert {item.instruction for item in items} == {"the red box"}
     assert len(read_folder(photos, "x", without=[photos / "deep"])) == 2
+    with pytest.raises(OptionError, match="another folder than its sources"):
+        read_folder(photos, "x", without=[photos / "deep" / ".."])
 
 
 def test_a_folder_without_pictures_and_an_empty_instruction_are_refused(tmp_path: Path, photos: Path) -> None:

@@ -111,10 +111,16 @@ def read_folder(folder: Path, instruction: str, without: Sequence[Path] = ()) ->
 
     Raises:
         InputError: there is no picture, or a folder cannot be read.
+        OptionError: `folder` itself is in `without`.
         InstructionError: the instruction is empty or not text.
     """
     instruction = check_instruction(instruction)
     aside = {path.resolve() for path in without}
+    if folder.resolve() in aside:
+        raise OptionError(
+            f"what is made must lie in another folder than its sources, but both in {folder}: the next run "
+            "would take it for sources"
+        )
 
     def refuse(error: OSError) -> None:
         raise InputError(f"cannot read folder {str(error.filename)!r}: {error.strerror}") from error
