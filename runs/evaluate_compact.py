@@ -55,9 +55,11 @@ def scene_samples(described, count):
 def swaps(masker, described, count):
     """Does it listen? Two things of one name, told apart by colour or by side: are both points right?
 
-    {"colour": {"both_right": [share, low, high], "pairs": n}, "side": the same}
+    A point misses in two ways: it is on neither of the two things (not recognised), or on the other one (not
+    listened to). {"colour": {"both_right": [share, low, high], "pairs": n, "on_one": share of the points that
+    are on one of the two, "on_the_meant": of those, on the one that is meant}, "side": the same}
     """
-    right = {"colour": [], "side": []}
+    points = {"colour": [], "side": []}  # a pair: of each of its two points (on the meant, on the other)
     scenes = {"colour": [], "side": []}
     with Synthesis(described, SEED + 1) as synthesis:
         for index in range(count):
@@ -76,20 +78,25 @@ def swaps(masker, described, count):
                 if abs(places[0] - places[1]) > APART:
                     ordered = [things[k] for k in np.argsort(places)]
                     pairs["side"] = (ordered, [f"the {name} on the {side}" for side in ("left", "right")])
-                for by, (targets, texts) in pairs.items():
-                    heatmaps = masker.batch([scene.image], texts)
-                    hits = [
-                        metrics.pointing_hit(h.values, t.mask) for h, t in zip(heatmaps, targets, strict=True)
-                    ]
-                    right[by].append(float(all(hits)))
+                for by, ((one, other), texts) in pairs.items():
+                    first, second = (h.values for h in masker.batch([scene.image], texts))
+                    hit = metrics.pointing_hit
+                    points[by].append(
+                        [(hit(first, one.mask), hit(first, other.mask)),
+                         (hit(second, other.mask), hit(second, one.mask))]
+                    )  # fmt: skip
                     scenes[by].append(index)
-    return {
-        by: {
-            "both_right": [float(np.mean(v)), *metrics.clustered_interval(np.array(v), np.array(scenes[by]))],
-            "pairs": len(v),
+    told = {}
+    for by, given in points.items():
+        meant, other = np.array(given, float).transpose(2, 0, 1)  # [pairs, 2]
+        both = meant.all(axis=1).astype(float)
+        told[by] = {
+            "both_right": [both.mean(), *metrics.clustered_interval(both, np.array(scenes[by]))],
+            "pairs": len(both),
+            "on_one": (meant + other).mean(),
+            "on_the_meant": meant.sum() / max(1.0, (meant + other).sum()),
         }
-        for by, v in right.items()
-    }
+    return told
 
 
 def paraphrases(masker, scenes):
@@ -186,6 +193,7 @@ def main() -> None:
     for by, told in listens.items():
         share, low, high = told["both_right"]
         print(f"{by} swap, both points right: {share:.3f} [{low:.2f}, {high:.2f}], n {told['pairs']}")
+        print(f"  on one of the two {told['on_one']:.3f}, of those on the meant {told['on_the_meant']:.3f}")
     for name, told in agree.items():
         mean, low, high = told["iou"]
         print(f"paraphrases, {name}: IoU {mean:.3f} [{low:.2f}, {high:.2f}], n {told['pairs']}")

@@ -111,10 +111,15 @@ def quantisation(checks) -> str:
 
 
 def listens(report) -> str:
-    lines = ["| asked for the one, then for the other | pairs | both points right |", "|---|---:|---|"]
+    lines = [
+        "| asked for the one, then for the other | pairs | both points right | points on one of the two "
+        "| of those, on the one that is meant |",
+        "|---|---:|---|---:|---:|",
+    ]
     words = {"colour": 'two colours ("the red cup", "the blue cup")', "side": 'two sides ("on the left")'}
     for by, told in report["swaps"].items():
-        lines.append(f"| {words[by]} | {told['pairs']} | {interval(told['both_right'])} |")
+        row = f"| {words[by]} | {told['pairs']} | {interval(told['both_right'])} "
+        lines.append(f"{row}| {told['on_one']:.3f} | {told['on_the_meant']:.3f} |")
     lines += ["", "| one request in two phrasings | pairs | IoU of the masks |", "|---|---:|---|"]
     for name, told in report["paraphrases"].items():
         lines.append(f"| {name} | {told['pairs']} | {interval(told['iou'])} |")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -72,3 +74,22 @@ def test_damage_is_named(demonstrations, tmp_path) -> None:
         train_policy(demonstrations, tmp_path / "run", CONFIG, device="abacus")
     with pytest.raises(DataError, match="at least 2 demonstrations"):
         train_policy(tmp_path, tmp_path / "run", CONFIG)
+
+
+def test_a_run_does_not_go_on_with_a_masker_that_has_changed(demonstrations, tmp_path, bright) -> None:
+    def stop(done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    def go_on(progress=None):
+        config = replace(CONFIG, masker="mine", steps=4)
+        return train_policy(
+            demonstrations, tmp_path / "run", config, progress=progress, load_masker=lambda name: bright
+        )
+
+    assert not go_on(stop).finished
+    bright.fingerprint = "ba9876543210"
+    with pytest.raises(OptionError, match="other values of masker's files"):
+        go_on()
+    bright.fingerprint = type(bright).fingerprint
+    assert go_on().finished

@@ -94,9 +94,9 @@ def test_every_mode_makes_pictures_of_one_size(tmp_path, mode) -> None:
 def test_a_models_heatmaps_are_made_once_for_every_nth_picture(tmp_path, bright) -> None:
     config = CloningConfig(masker="bright", every=4, policy=POLICY)
     episodes = [episode(k) for k in range(2)]
-    first = heatmaps_of(tmp_path, episodes, config, quiet, lambda name: bright)
+    first = heatmaps_of(tmp_path, episodes, config, quiet, bright)
     assert len(bright.asked) == 2 * 2 * 2  # episodes, cameras, moments 0 and 4
-    second = heatmaps_of(tmp_path, episodes, config, quiet, lambda name: bright)
+    second = heatmaps_of(tmp_path, episodes, config, quiet, bright)
     assert len(bright.asked) == 8
     for one, two in zip(first, second, strict=True):
         for camera in ("side", "wrist"):
@@ -114,7 +114,7 @@ def test_heatmaps_are_told_apart_by_the_maskers_fingerprint(tmp_path, bright) ->
         bright.asked.clear()
         bright.fingerprint = fingerprint
         config = CloningConfig(masker=name, every=4, policy=POLICY)
-        heatmaps_of(tmp_path, episodes, config, quiet, lambda name: bright)
+        heatmaps_of(tmp_path, episodes, config, quiet, bright)
         return len(bright.asked)
 
     assert asked("runs/a", "0" * 12) == 8

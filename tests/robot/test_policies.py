@@ -77,6 +77,7 @@ def test_a_policy_sees_masked_pictures_of_the_same_form(bright, dtype) -> None:
         lambda policy: policy.train(mode=False),
         lambda policy: policy.half().requires_grad_(False),
         copy.copy,
+        copy.deepcopy,
     ],
 )
 def test_what_gives_back_the_policy_still_masks(bright, change) -> None:
@@ -87,6 +88,20 @@ def test_what_gives_back_the_policy_still_masks(bright, change) -> None:
     assert loss > 0.9
     for seen in policy.seen:
         assert (seen[KEY][:, :, 25:] == 1).all()
+
+
+def test_a_deep_copy_has_weights_of_its_own_and_the_same_masker(bright) -> None:
+    inner = Policy()
+    inner.network = torch.nn.Linear(2, 2)
+    policy = MaskedPolicy(inner, bright, SETTINGS)
+    policy.select_action(batch())
+    average = copy.deepcopy(policy)
+    assert average.policy is not inner
+    with torch.no_grad():
+        inner.network.weight += 1
+    assert not torch.equal(average.network.weight, inner.network.weight)
+    average.select_action(batch())  # its first look: nothing is remembered of the other's
+    assert len(bright.asked) == 4
 
 
 def test_what_is_no_method_passes_through_as_it_is(bright) -> None:

@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ivm.errors import CheckpointError, ModelError, OptionError, TrainingError
-from ivm.masker import Masker
+from ivm.masker import Masker, load
 from ivm.models.config import check_device
-from ivm.robot.config import CloningConfig, PolicyConfig
+from ivm.robot.config import TRUE_MASKS, UNMASKED, CloningConfig, PolicyConfig
 from ivm.robot.demonstrations import episode_files, read_episode, read_setup
 from ivm.robot.lcbc import DiffusionPolicy
 from ivm.robot.moments import Batch, Moments, heatmaps_of
@@ -70,7 +70,9 @@ def train_policy(
     setup = read_setup(demonstrations)
     output.mkdir(parents=True, exist_ok=True)
     episodes = [read_episode(file) for file in files]
-    heatmaps = heatmaps_of(demonstrations, episodes, config, say, load_masker)
+    named = config.masker not in (UNMASKED, TRUE_MASKS)
+    masker = (load_masker or load)(config.masker) if named else None
+    heatmaps = heatmaps_of(demonstrations, episodes, config, say, masker)
     moments = Moments(episodes, heatmaps, config)
     torch.manual_seed(config.seed)
     policy = DiffusionPolicy(config.policy).to(where)
@@ -80,6 +82,8 @@ def train_policy(
     average = {name: value.clone() for name, value in policy.state_dict().items()}
     optimiser = torch.optim.AdamW(policy.parameters(), lr=config.rate, weight_decay=1e-4)
     asked = {**config.to_json(), "demonstrations": [episode.seed for episode in episodes]}
+    if masker is not None:
+        asked["masker's files"] = masker.fingerprint  # the same name may stand for another model by now
     checkpoint = output / _CHECKPOINT
     step = _resume(checkpoint, asked, policy, average, optimiser)
     if step:

@@ -114,7 +114,7 @@ def heatmaps_of(
     episodes: list[Episode],
     config: CloningConfig,
     say: Callable[[str], None],
-    load_masker: Callable[[str], Masker] | None = None,
+    masker: Masker | None = None,
 ) -> list[dict[str, list[Heatmap]]] | None:
     """A heatmap of every picture of the episodes, by camera; None where pictures are not to be masked.
 
@@ -126,7 +126,7 @@ def heatmaps_of(
         episodes: read from it.
         config: names the masker.
         say: called with lines for people.
-        load_masker: makes the masker of a name; default `ivm.masker.load`.
+        masker: the one that is named; default: it is loaded.
     """
     cameras = config.policy.cameras
     if config.masker == UNMASKED:
@@ -136,7 +136,7 @@ def heatmaps_of(
             {c: [Heatmap.from_mask(mask) for mask in episode.arrays[f"{c}_relevant"]] for c in cameras}
             for episode in episodes
         ]
-    masker = (load_masker or load)(config.masker)
+    masker = masker or load(config.masker)
     name = "".join(c if c.isalnum() else "-" for c in config.masker)
     kept = folder / "heatmaps" / f"{name}-{masker.fingerprint}-{config.every}"
     kept.mkdir(parents=True, exist_ok=True)

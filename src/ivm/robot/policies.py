@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import wraps
@@ -77,6 +78,13 @@ class MaskedPolicy:
             return self if result is self.policy else result  # .to(device), .eval(): masks must not be lost
 
         return passed_on
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MaskedPolicy:
+        """Another policy, as averages of weights want one, behind the same masker; no heatmap is remembered."""
+        policy = copy.deepcopy(self.policy, memo)
+        return MaskedPolicy(
+            policy, self._masker, self.settings, self._keys, self._instruction_key, self._robot
+        )
 
     def __call__(self, batch: Mapping[str, Any], **options: Any) -> Any:
         """As `forward`."""
