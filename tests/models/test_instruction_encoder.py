@@ -118,6 +118,15 @@ def test_an_adapter_is_a_view_of_the_layers_it_sits_in(tiny_model):
     assert not any(part.training for name, part in other.named_modules() if name.endswith("dropout"))
 
 
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_new_adapter_leaves_the_others_as_trained_or_frozen_as_they_are(tiny_model, trained):
+    encoder = tiny_model().instruction_encoder
+    generator = Adapter(encoder.backbone, "generator").requires_grad_(trained)
+    other = encoder.add_adapter("discriminator")
+    assert all(value.requires_grad is trained for value in generator.parameters())
+    assert all(value.requires_grad for value in other.parameters())
+
+
 def test_the_vision_tower_has_no_adapter(encoder):
     """Its layers have the same names in LLaVA."""
     tuned = [name for name, _ in encoder.backbone.named_parameters() if "lora_" in name]

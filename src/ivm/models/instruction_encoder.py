@@ -223,6 +223,8 @@ class InstructionEncoder(nn.Module):
         if name not in self.adapters():
             ends = "|".join(self._targets)
             where = rf"{self.family.language}\.(.*\.)?({ends})"
+            others = [Adapter(self.backbone, other) for other in self.adapters()]
+            before = [(value, value.requires_grad) for one in others for value in one.parameters()]
             try:
                 with warnings.catch_warnings():
                     warnings.filterwarnings(
@@ -233,8 +235,8 @@ class InstructionEncoder(nn.Module):
                     )
             except ValueError as error:
                 raise ModelError(f"the LMM's language model has no layers called {ends}: {error}") from error
-            for other in self.adapters():  # peft lets the newest alone be trained
-                Adapter(self.backbone, other).requires_grad_(True)
+            for value, trained in before:  # peft lets the newest alone be trained
+                value.requires_grad_(trained)
             self.active = name
         return Adapter(self.backbone, name)
 

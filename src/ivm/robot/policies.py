@@ -80,7 +80,7 @@ class MaskedPolicy:
         return passed_on
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MaskedPolicy:
-        """Another policy, as averages of weights want one, behind the same masker; no heatmap is remembered."""
+        """Another policy, as averages of weights want one, behind the same masker; heatmaps are forgotten."""
         policy = copy.deepcopy(self.policy, memo)
         return MaskedPolicy(
             policy, self._masker, self.settings, self._keys, self._instruction_key, self._robot
