@@ -20,7 +20,7 @@ import numpy as np
 import ivm
 from ivm import metrics
 from ivm.data.grammar import name_instructions
-from ivm.data.materials import nouns_looked_for
+from ivm.data.materials import nouns_looked_for, read_materials
 from ivm.data.packs import data_folder, read_pack
 from ivm.data.photo_scenes import photo_scene
 from ivm.data.synthesis import Synthesis
@@ -30,6 +30,7 @@ from train_compact import UNSEEN_PAIRS
 
 SEED = 10_001  # of the scenes; training uses small seeds
 APART = 0.2  # sides are asked of two things whose centres lie so far apart, in widths of the picture
+KEYS = ("giou", "pointing")
 SAME = 100  # photos of a pack whose names are asked for twice
 
 
@@ -97,6 +98,32 @@ def swaps(masker, described, count):
             "on_the_meant": meant.sum() / max(1.0, (meant + other).sum()),
         }
     return told
+
+
+def by_names(masker, samples, known):
+    """Figures of the questions about things that all have names in `known`, and of those about none that has.
+
+    {"seen": {"n": ..., "giou": [mean, low, high], "pointing": the same}, "never seen": the same}
+    """
+    given = [sample for sample in samples if sample.targets and sample.kind != "part"]
+    parts = {
+        "seen": [sample for sample in given if known.issuperset(sample.targets)],
+        "never seen": [sample for sample in given if known.isdisjoint(sample.targets)],
+    }
+    told = {}
+    for name, part in parts.items():
+        report = evaluate_masks(part, masker, model="it", data=name, baselines=False)
+        row = report.tables["it"]["all present"]
+        told[name] = {"n": row["n"], **{key: row[key] for key in KEYS}}
+    return told
+
+
+def training_names(root):
+    """Names of all that collages and photos of the training split hold."""
+    photos = [root / name for name in ("voc", "coco")]
+    materials = read_materials(photos, [root / "cutouts", root / "grocery"], "train")
+    of_photos = (photo for folder in photos for photo in read_pack(folder).split("train"))
+    return {*materials.names(), *(region.name for photo in of_photos for region in photo.regions)}
 
 
 def paraphrases(masker, scenes):
@@ -177,6 +204,8 @@ def main() -> None:
         reports[name] = evaluate_masks(samples, masker, model=arguments.model, data=name)
         print_report(reports[name])
         print()
+    pasted = scene_samples(spec("collage", root), arguments.scenes)
+    named = by_names(masker, pasted, training_names(root))
     listens = swaps(masker, spec("tabletop", root, {**seen, "twins": 0.8}), arguments.scenes)
     agree = {
         name: paraphrases(masker, test_photos(read_pack(root / name), arguments.photos or SAME))
@@ -190,6 +219,11 @@ def main() -> None:
     for name, report in reports.items():
         found = report.detection[arguments.model]
         print(f"| {name} | {found['auroc']:.3f} | {found['absent_at_5']:.2f} |")
+    for name, told in named.items():
+        cells = "; ".join(
+            f"{key} {told[key][0]:.3f} [{told[key][1]:.2f}, {told[key][2]:.2f}]" for key in KEYS
+        )
+        print(f"collage, names {name} in training: {cells}, n {told['n']}")
     for by, told in listens.items():
         share, low, high = told["both_right"]
         print(f"{by} swap, both points right: {share:.3f} [{low:.2f}, {high:.2f}], n {told['pairs']}")
@@ -200,7 +234,7 @@ def main() -> None:
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         content = {name: asdict(report) for name, report in reports.items()}
-        content |= {"swaps": listens, "paraphrases": agree}
+        content |= {"swaps": listens, "paraphrases": agree, "collage by names": named}
         content = json.loads(
             json.dumps(content), parse_float=lambda x: round(float(x), 4), parse_constant=lambda _: None
         )

@@ -46,6 +46,10 @@ def by_kind(report) -> str:
             lines.append(f"| {name} | {kind} | {row['n']} | {' | '.join(cells)} | {found} | {best} |")
             if kind == "all present" and "part" in mine:
                 lines.append(without_part(name, mine, others))
+        if name.startswith("collage"):
+            for which, row in report["collage by names"].items():
+                cells = f"{row['n']} | {interval(row['giou'])} | {interval(row['pointing'])}"
+                lines.append(f"| {name} | but part, names {which} in training | {cells} |  |  |")
     return "\n".join(lines)
 
 
