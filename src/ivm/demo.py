@@ -19,9 +19,9 @@ __all__ = ["PICTURES", "Shown", "draw_sheet", "mask_pictures"]
 _ASSETS = Path(__file__).resolve().parent / "assets"
 
 PICTURES: tuple[tuple[Path, str], ...] = (
-    (_ASSETS / "coffee.jpg", "what is in the cup?"),
     (_ASSETS / "astronaut.jpg", "who is the person in the picture?"),
     (_ASSETS / "chelsea.jpg", "what colour is the cat?"),
+    (_ASSETS / "coffee.jpg", "what is in the cup?"),
 )
 """Bundled photos and what is asked of them; where they come from is told in assets/README.md."""
 
