@@ -49,7 +49,7 @@ def by_kind(report) -> str:
         if name.startswith("collage"):
             for which, row in report["collage by names"].items():
                 cells = f"{row['n']} | {interval(row['giou'])} | {interval(row['pointing'])}"
-                lines.append(f"| {name} | but part, names {which} in training | {cells} |  |  |")
+                lines.append(f"| {name} | {which} | {cells} |  |  |")
     return "\n".join(lines)
 
 
