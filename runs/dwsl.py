@@ -123,7 +123,10 @@ def train_discriminator(photos, human, machine, loss, seed, steps, start=None) -
 
 def train_generator(photos, human, machine, weights, judge, seed, steps, size, report=None) -> CompactModel:
     model = generator(photos, size, seed)
-    config = LoopConfig(steps=steps, batch_size=BATCH, learning_rate=8e-4, warmup=50, decay=steps // 2)
+    # In float32 wherever it runs: rows of several machines stand in one table.
+    config = LoopConfig(
+        steps=steps, batch_size=BATCH, learning_rate=8e-4, warmup=50, decay=steps // 2, precision="fp32"
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=8e-4, weight_decay=0.05, betas=(0.9, 0.98))
     rng = np.random.default_rng((seed, 2))
     counts = {"human": [BATCH, 0], "machine": [0, BATCH]}.get(weights, [BATCH // 2] * 2)
@@ -212,6 +215,11 @@ def judge_the_judge(photos: Photos, judge: CompactDiscriminator, held: Labels, m
     return result
 
 
+def keep(model: CompactModel, file: Path) -> None:
+    save_file(model.state_dict(), file.with_suffix(".new"))
+    file.with_suffix(".new").replace(file)
+
+
 def run(out: Path, size: int, pictures: int, wanted: list[tuple[str, int, int]]) -> None:
     root = data_folder()
     if root is None:
@@ -243,16 +251,18 @@ def run(out: Path, size: int, pictures: int, wanted: list[tuple[str, int, int]])
         machine = photos.labels(photos.train, "machine", seed=seed, early=early[seed, amount])
         weights, loss, taught = METHODS[method]
         line = {"method": method, "seed": seed, "human_photos": amount, **setting}
-        kept = out / f"human-{amount}-{seed}.safetensors"  # made by the first method, used by the last two
+        kept = out / f"human-{amount}-{seed}.safetensors"  # left by the first method, for the last two
         judge = None
         if loss is not None:
+            if taught and not kept.exists():  # the first method's row came from elsewhere, without weights
+                first = train_generator(photos, human, machine, "human", None, seed, steps, size, print)
+                keep(first, kept)
             start = load_file(kept) if taught else None
             judge = train_discriminator(photos, human, machine, loss, seed, steps // 2, start)
             line["discriminator"] = judge_the_judge(photos, judge, held, machine)
         model = train_generator(photos, human, machine, weights, judge, seed, steps, size, print)
         if method == "human only":
-            save_file(model.state_dict(), kept.with_suffix(".new"))
-            kept.with_suffix(".new").replace(kept)
+            keep(model, kept)
         line |= evaluate(photos, model, held)
         line |= {
             "human_annotations": len(human.annotations), "machine_annotations": len(machine.annotations),

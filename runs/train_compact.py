@@ -135,7 +135,7 @@ def main() -> None:
     )
     for name in ("steps", "batch_size", "warmup", "decay", "save_every", "seed", "workers"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name))
-    for name in ("learning_rate", "weight_decay", "found_weight"):
+    for name in ("learning_rate", "weight_decay", "found_weight", "names_weight"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(defaults, name))
     parser.add_argument("--freeze-image", action="store_true", help="train what listens, not what looks")
     parser.add_argument("--optimizer", choices=("adamw", "muon"), default=defaults.optimizer)

@@ -81,6 +81,25 @@ def test_words_vote_for_places_whatever_is_in_the_picture(tiny_compact, tiny_tok
     torch.testing.assert_close(again, tiny_compact.decode(features, text, padded[1])[0], atol=1e-4, rtol=1e-4)
 
 
+@torch.no_grad()
+def test_votes_for_looks_are_on_the_logits_and_padding_has_none(tiny_compact, tiny_tokenizer):
+    ids, mask = encode(tiny_tokenizer, ["the red cup", "dog"])
+    images = torch.randint(0, 256, (1, 3, 48, 80), dtype=torch.uint8)
+    features = tiny_compact.encode_image(images)
+    which = torch.zeros(2, dtype=torch.int64)
+    before, _ = tiny_compact.answer(features, ids, mask, which)
+    text = tiny_compact.encode_text(ids, mask)
+    assert (tiny_compact.look(features[0], text, mask) == 0).all()
+    torch.nn.init.normal_(tiny_compact.looks_like.weight)
+    looks = tiny_compact.look(features[0], text, mask)
+    assert looks.shape == (1, 2, 3 * 5)
+    after, _ = tiny_compact.answer(features, ids, mask, which)
+    wide = torch.nn.functional.interpolate(looks.reshape(2, 1, 3, 5), scale_factor=4.0, mode="bilinear")
+    torch.testing.assert_close(after - before, wide[:, 0], atol=1e-4, rtol=1e-4)
+    alone = tiny_compact.look(features[0], text[1:, : mask[1].sum()], mask[1:, : mask[1].sum()])
+    torch.testing.assert_close(alone[0, 0], looks[0, 1], atol=1e-5, rtol=1e-4)
+
+
 def test_gradients_reach_every_parameter_but_the_frozen_text_encoder(tiny_compact, tiny_tokenizer):
     ids, mask = encode(tiny_tokenizer, ["the red cup"])
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
@@ -90,6 +109,7 @@ def test_gradients_reach_every_parameter_but_the_frozen_text_encoder(tiny_compac
         with torch.no_grad():
             for parameter in tiny_compact.parameters():
                 parameter -= 0.1 * parameter.grad
+    assert tiny_compact.looks.weight.grad.any()
     assert all(p.grad is not None for p in tiny_compact.parameters())
     assert all(p.grad is None for p in tiny_compact.text_encoder.parameters())
     assert not any("words" in key for key in tiny_compact.state_dict())

@@ -60,6 +60,24 @@ def test_a_few_steps_learn_one_picture(tiny_compact, tiny_tokenizer, pictures):
     assert losses[-1] < 0.7 * losses[0]
 
 
+def test_names_teach_beside_the_questions(tiny_compact, tiny_tokenizer, pictures, tmp_path):
+    config = LoopConfig(**{**vars(CONFIG), "names_weight": 0.5})
+    batch = collate([pictures[0], pictures[1]], tiny_tokenizer, names=True)
+    assert batch.names.targets.shape == (2, len(batch.names.ids), 16)
+    assert batch.names.targets.any()
+    assert batch.to("meta").names.targets.device.type == "meta"
+    optimizer = torch.optim.AdamW(tiny_compact.parameters(), lr=3e-3)
+    told = [train_step(tiny_compact, batch, [optimizer], config) for _ in range(40)]
+    assert told[-1]["names"] < 0.5 * told[0]["names"]
+    assert told[0]["loss"] > told[0]["names"] * 0.5
+    plain = collate([pictures[0], pictures[1]], tiny_tokenizer)
+    assert plain.names is None
+    assert plain.to("cpu").names is None
+    assert train_step(tiny_compact, plain, [optimizer], config)["names"] == 0.0
+    train(tiny_compact, tiny_tokenizer, pictures, tmp_path, config, report=lambda _: None)
+    assert (tmp_path / "average-6.safetensors").exists()
+
+
 def test_weight_zero_removes_a_question_and_weight_one_is_the_plain_loss(
     tiny_compact, tiny_tokenizer, pictures
 ):

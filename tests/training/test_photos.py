@@ -81,7 +81,7 @@ def test_what_was_not_looked_for_in_a_photo_is_not_asked_for(mixed_pack):
 
 def test_wrong_options_are_refused(pack_folder):
     pack = read_pack(pack_folder)
-    with pytest.raises(OptionError, match="multiple of 4"):
+    with pytest.raises(OptionError, match="multiple of 16"):
         PhotoQuestions([(pack, 1.0)], size=30)
     with pytest.raises(OptionError, match="photos in the split"):
         PhotoQuestions([(pack, 1.0)], split="nothing")

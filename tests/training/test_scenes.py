@@ -62,7 +62,7 @@ def test_scenes_become_pictures_the_same_ones_every_time(cutouts):
 
 
 def test_photo_scenes_and_odd_sizes_are_refused(cutouts):
-    with pytest.raises(OptionError, match="multiple of 4"):
+    with pytest.raises(OptionError, match="multiple of 16"):
         SceneQuestions(SynthesisSpec({"collage": 1.0}, size=66, cutouts=(cutouts,)))
     with pytest.raises(OptionError, match="square"):
         SceneQuestions(SynthesisSpec({"photo": 1.0}, size=64, photos=("x",)))

@@ -15,7 +15,7 @@ import numpy as np
 from ivm.data.scene import Scene
 from ivm.data.words import might_be, synonyms_of
 
-__all__ = ["GENERIC", "Reading"]
+__all__ = ["GENERIC", "Reading", "called"]
 
 GENERIC = ("object", "thing", "item")
 TABLETOP_VIEWS = frozenset({"side", "wrist", "top"})
@@ -136,7 +136,7 @@ class Reading:
                 if not self.complete:
                     truth[:] = 0.5
             else:
-                truth = np.array([_called(t.name, t.synonyms, word) for t in self.things])
+                truth = np.array([called(t.name, t.synonyms, word) for t in self.things])
                 if not self.knows(word):
                     truth = np.maximum(truth, 0.5)
             truth.flags.writeable = False
@@ -284,7 +284,14 @@ class Reading:
         return tuple(int(i) for i in targets)
 
 
-def _called(name: str, synonyms: Sequence[str], word: str) -> float:
+def called(name: str, synonyms: Sequence[str], word: str) -> float:
+    """Whether a thing may be called `word`: 1 yes, 0 no, 0.5 not known.
+
+    Args:
+        name: the thing's.
+        synonyms: other nouns that are true of it, as in `ivm.data.scene.Thing`.
+        word: a noun.
+    """
     if word == name or word in synonyms:
         return 1.0
     doubtful = might_be(name, word) or any(might_be(other, word) for other in synonyms_of(name))

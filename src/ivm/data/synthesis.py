@@ -94,13 +94,13 @@ class Synthesis:
         rng = np.random.default_rng([_TAG, self.seed, index])
         source = self._sources[int(rng.choice(len(self._sources), p=self._shares))]
         for attempt in range(_ATTEMPTS):
-            scene, others = self._make(source, index + attempt * 2**32, rng)
+            scene = self._make(source, index + attempt * 2**32, rng)
             found = instructions_for(
                 scene,
                 rng,
                 self.spec.kinds or None,
                 self.spec.instructions,
-                others=others,
+                others=self.others(source),
                 polite=self.spec.polite,
                 noise=self.spec.noise,
                 contrast=self.spec.contrast,
@@ -143,17 +143,22 @@ class Synthesis:
             for k, item in enumerate(found[j % len(found)] for j in range(count))
         ]
 
-    def _make(self, source: str, index: int, rng: np.random.Generator) -> tuple[Scene, tuple[str, ...]]:
+    def others(self, source: str) -> tuple[str, ...]:
+        """The nouns to ask for in vain in a scene of `source`; empty: those of the scene's own vocabulary."""
+        if source == "tabletop":
+            return tuple(TABLETOP_KINDS)
+        return self._materials.names() if source == "collage" and self._materials else ()
+
+    def _make(self, source: str, index: int, rng: np.random.Generator) -> Scene:
         if source == "tabletop":
             if self._studio is None:
                 self._studio = Studio(self.spec.tabletop_spec(), self.seed)
-            return self._studio.scene(index), tuple(TABLETOP_KINDS)
+            return self._studio.scene(index)
         assert self._materials is not None  # __init__ reads them for these two sources
         if source == "collage":
-            scene = collage_scene(self._materials, self.seed, index, self.spec.size)
-            return scene, self._materials.names()
+            return collage_scene(self._materials, self.seed, index, self.spec.size)
         photo = self._materials.photos[int(rng.integers(len(self._materials.photos)))]
-        return photo_scene(photo, self._materials.vocabularies[photo.pack], self.spec.size), ()
+        return photo_scene(photo, self._materials.vocabularies[photo.pack], self.spec.size)
 
 
 def stream(spec: SynthesisSpec, seed: int, start: int = 0, step: int = 1) -> Iterator[Sample]:

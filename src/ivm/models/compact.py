@@ -7,7 +7,7 @@
                                                                     |
           mask token -> found score, and the weights of the last layer (a hypernetwork, as in SAM)
           picture tokens -> up to 1/4 with skip features from the convolutions -> logits
-          text tokens -> votes for places ("left", "top") -----------------------> added to them
+          text tokens -> votes for places ("left", "top") and for looks ("mug") -> added to them
 
 This file is for training and export; `ivm.models.onnx` runs what it exports. The design is ours; the mask
 token with a hypernetwork head is SAM's (Kirillov et al., 2023) and that of the paper's mask decoder.
@@ -48,6 +48,9 @@ IMAGE_PARTS = frozenset(
 
 _PLACE_WAVES = 6
 """Frequencies of the places that words vote for: half a wave to one and a half across the picture."""
+
+_LOOKS = 128
+"""Numbers that tell how a cell of the picture looks to the words that vote for looks."""
 
 # What `encode_image` returns: tokens [B, h*w, D] at 1/16, maps [B, 96, H/8, W/8] and [B, 48, H/4, W/4].
 ImageFeatures = tuple[Tensor, Tensor, Tensor]
@@ -98,7 +101,10 @@ class CompactModel(nn.Module):
         self.found = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, 1))
         self.apply(initialise)
         self.place = nn.Linear(d, 4 * _PLACE_WAVES, bias=False)
-        nn.init.zeros_(self.place.weight)  # no word is about a place until training says so
+        self.looks = nn.Linear(d, _LOOKS)
+        self.looks_like = nn.Linear(d, _LOOKS, bias=False)
+        for votes in (self.place, self.looks_like):
+            nn.init.zeros_(votes.weight)  # no word is about a place or a look until training says so
         head = self.hyper[2]
         assert isinstance(head, nn.Linear)
         with torch.no_grad():
@@ -155,6 +161,8 @@ class CompactModel(nn.Module):
         logits = weights[:, None, :-1] @ x.flatten(2) + weights[:, None, -1:]
         logits = logits + self._place(text_BTD, mask_BT, x.shape[2], x.shape[3])
         logits = logits.reshape(batch, x.shape[2], x.shape[3])
+        looks = (self.looks(tokens) @ self._look(text_BTD, mask_BT)[:, :, None]).reshape(batch, 1, h, w)
+        logits = logits + F.interpolate(looks, scale_factor=4.0, mode="bilinear", align_corners=False)[:, 0]
         assert count == h * w
         return logits, self.found(token)[:, 0]
 
@@ -165,12 +173,28 @@ class CompactModel(nn.Module):
 
         Without `image_Q` each picture has one instruction, the one at its place.
         """
-        features = self.encode_image(images_B3HW)
+        return self.answer(self.encode_image(images_B3HW), ids_QT, mask_QT, image_Q)
+
+    def answer(
+        self, features: ImageFeatures, ids_QT: Tensor, mask_QT: Tensor, image_Q: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`forward` of pictures that `encode_image` has read."""
         text = self.encode_text(ids_QT, mask_QT)
         if image_Q is not None:
             tokens, map8, map4 = features
             features = (tokens[image_Q], map8[image_Q], map4[image_Q])
         return self.decode(features, text, mask_QT)
+
+    def look(self, tokens_BND: Tensor, text_CTD: Tensor, mask_CT: Tensor) -> Tensor:
+        """What the words alone say of each cell of each picture: logits [B, C, N] of C texts.
+
+        The first way to what bears a name, and the shortest: no fusion block is on it. Ours.
+        """
+        return (self.looks(tokens_BND) @ self._look(text_CTD, mask_CT).T).transpose(1, 2)
+
+    def _look(self, text_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+        """How that looks which the words mean, summed over them: [B, _LOOKS]."""
+        return (self.looks_like(text_BTD) * mask_BT[:, :, None].to(text_BTD.dtype)).sum(dim=1)
 
     def _place(self, text_BTD: Tensor, mask_BT: Tensor, h: int, w: int) -> Tensor:
         """Where in the picture the words say it is, whatever is there: logits [B, 1, h*w].

@@ -25,6 +25,7 @@ from ivm.errors import CheckpointError, OptionError, TrainingError
 from ivm.models.compact import CompactModel
 from ivm.training.feed import worker_context
 from ivm.training.losses import generator_loss_per_sample
+from ivm.training.names import Names, collate_names, names_loss
 from ivm.training.photos import Picture
 from ivm.training.precision import flush_denormals, uses_bf16
 
@@ -46,6 +47,7 @@ class LoopConfig:
         average: decay of the exponential moving average of the weights.
         optimizer: "adamw", or "muon": Muon (Jordan et al., 2024) for the matrices, AdamW for the rest.
         found_weight: weight of the found score's loss beside the mask loss.
+        names_weight: weight of `names_loss`, which asks for every name of a batch in every picture; 0: none.
         seed: seed of the weights; the pictures have their own.
         save_every: steps between checkpoints.
         workers: processes that make pictures.
@@ -62,6 +64,7 @@ class LoopConfig:
     average: float = 0.998
     optimizer: str = "adamw"
     found_weight: float = 0.3
+    names_weight: float = 0.0
     seed: int = 0
     save_every: int = 200
     workers: int = 1
@@ -83,7 +86,7 @@ class Batch:
 
     images uint8 [B, 3, S, S]; ids int64 [Q, T] and mask bool [Q, T]; picture int64 [Q]: which picture a
     question is about; targets float32 [Q, S/4, S/4]; found bool [Q]; human bool [Q], False for a machine
-    annotation.
+    annotation; names: asked of every picture, None where they are not.
     """
 
     images: Tensor
@@ -93,14 +96,21 @@ class Batch:
     targets: Tensor
     found: Tensor
     human: Tensor
+    names: Names | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        return Batch(*(value.to(device, non_blocking=True) for value in vars(self).values()))
+        moved: dict[str, Any] = {
+            k: None if v is None else v.to(device, non_blocking=True) for k, v in vars(self).items()
+        }
+        return Batch(**moved)
 
 
-def collate(pictures: Sequence[Picture], tokenizer: Any) -> Batch:
-    """Pictures of equal size -> Batch. `tokenizer` is a `tokenizers.Tokenizer` that pads."""
+def collate(pictures: Sequence[Picture], tokenizer: Any, names: bool = False) -> Batch:
+    """Pictures of equal size -> Batch. `tokenizer` is a `tokenizers.Tokenizer` that pads.
+
+    `names`: with every name of the batch, for `names_loss`.
+    """
     encodings = tokenizer.encode_batch([text for picture in pictures for text in picture.texts])
     counts = torch.tensor([len(picture.texts) for picture in pictures])
     return Batch(
@@ -111,6 +121,7 @@ def collate(pictures: Sequence[Picture], tokenizer: Any) -> Batch:
         targets=torch.from_numpy(np.concatenate([p.targets for p in pictures])),
         found=torch.from_numpy(np.concatenate([p.found for p in pictures])),
         human=torch.tensor([p.human for p in pictures]).repeat_interleave(counts),
+        names=collate_names([picture.named for picture in pictures], tokenizer) if names else None,
     )
 
 
@@ -134,11 +145,14 @@ def train_step(
     """
     device_type = batch.images.device.type
     with torch.autocast(device_type, torch.bfloat16, enabled=uses_bf16(config.precision, device_type)):
-        logits, found = model(batch.images, batch.ids, batch.mask, batch.picture)
+        features = model.encode_image(batch.images)
+        logits, found = model.answer(features, batch.ids, batch.mask, batch.picture)
+        named = _names_loss(model, features[0], batch.names)
     per_question, mask_loss, found_loss = generator_loss_per_sample(
         logits, found, batch.targets, batch.found, config.found_weight
     )
     loss = (per_question if weights_Q is None else per_question * weights_Q).mean()
+    loss = loss + config.names_weight * named
     model.zero_grad(set_to_none=True)
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
@@ -150,7 +164,16 @@ def train_step(
         "loss": loss.item(),
         "mask": mask_loss[batch.found].mean().item() if batch.found.any() else 0.0,
         "found": found_loss.mean().item(),
+        "names": named.item(),
     }
+
+
+def _names_loss(model: CompactModel, tokens_BND: Tensor, names: Names | None) -> Tensor:
+    """`names_loss` of the names in a batch; 0 where it has none."""
+    if names is None:
+        return torch.zeros((), device=tokens_BND.device)
+    text = model.encode_text(names.ids, names.mask)
+    return names_loss(model.look(tokens_BND, text, names.mask), names.targets, names.known)
 
 
 def train(
@@ -258,7 +281,8 @@ class _Batches(Dataset):
     def __getitem__(self, i: int) -> Batch:
         size = self.config.batch_size
         start = (self.first + i) * size
-        return collate([self.pictures[start + j] for j in range(size)], self.tokenizer)
+        pictures = [self.pictures[start + j] for j in range(size)]
+        return collate(pictures, self.tokenizer, names=self.config.names_weight > 0)
 
 
 def _optimizers(model: CompactModel, config: LoopConfig) -> list[torch.optim.Optimizer]:

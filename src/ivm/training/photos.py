@@ -18,6 +18,7 @@ from ivm.data.packs import Pack, Photo, Region
 from ivm.data.photo_scenes import labelled_scene, nouns_sought
 from ivm.data.scene import Scene
 from ivm.errors import OptionError
+from ivm.training.names import Named, named_things
 
 __all__ = ["CONTRAST", "PhotoQuestions", "Picture"]
 
@@ -39,6 +40,7 @@ class Picture:
         texts: one instruction a question.
         targets: float32 [K, S/4, S/4] in [0, 1], the share of each cell that is relevant.
         found: bool [K].
+        named: what can be named in the picture, and where.
         human: whether a human made the annotations of this picture's questions.
     """
 
@@ -46,6 +48,7 @@ class Picture:
     texts: list[str]
     targets: np.ndarray
     found: np.ndarray
+    named: Named
     human: bool = True
 
 
@@ -55,7 +58,7 @@ class PhotoQuestions:
     Args:
         packs: packs and their shares of the pictures.
         split: which photos: "train", "val" or "test".
-        size: side of the square pictures in pixels, a multiple of 4.
+        size: side of the square pictures in pixels, a multiple of 16.
         questions: instructions a picture.
         seed: another seed gives other crops, questions and orders.
     """
@@ -68,8 +71,8 @@ class PhotoQuestions:
         questions: int = 3,
         seed: int = 0,
     ) -> None:
-        if size % 4 or size <= 0:
-            raise OptionError(f"size must be a positive multiple of 4, but got {size}")
+        if size % 16 or size <= 0:
+            raise OptionError(f"size must be a positive multiple of 16, but got {size}")
         self.size, self.questions, self.seed = size, questions, seed
         self.photos: list[list[Photo]] = [
             [photo for photo in pack.split(split) if photo.regions] for pack, _ in packs
@@ -86,14 +89,16 @@ class PhotoQuestions:
         photo = self.photos[which][rng.integers(len(self.photos[which]))]
         image, regions, masks = self._crop(photo, rng)
         nouns = nouns_sought(photo, self.nouns[which])
-        asked = self._ask(labelled_scene(image, regions, masks, nouns), rng)
+        scene = labelled_scene(image, regions, masks, nouns)
+        asked = self._ask(scene, rng)
         image = _light(image, rng)
         cells = (self.size // 4, self.size // 4)
         targets = [
             cv2.resize(one.mask.astype(np.float32), cells, interpolation=cv2.INTER_AREA) for one in asked
         ]
         found = np.array([one.mask.any() for one in asked])
-        return Picture(image, [one.text for one in asked], np.stack(targets), found)
+        named = named_things(scene, nouns)
+        return Picture(image, [one.text for one in asked], np.stack(targets), found, named)
 
     def _ask(self, scene: Scene, rng: np.random.Generator) -> list[Instruction]:
         """Instructions in the shares above as far as the crop allows them; where too few, some twice."""

@@ -11,6 +11,7 @@ import numpy as np
 from ivm.data.synthesis import Synthesis
 from ivm.data.synthesis_spec import SynthesisSpec
 from ivm.errors import OptionError
+from ivm.training.names import named_things
 from ivm.training.photos import Picture
 
 __all__ = ["Mixture", "Pictures", "SceneQuestions"]
@@ -31,8 +32,8 @@ class SceneQuestions:
     """
 
     def __init__(self, spec: SynthesisSpec, seed: int = 0) -> None:
-        if spec.size % 4:
-            raise OptionError(f"size must be a multiple of 4, but got {spec.size}")
+        if spec.size % 16:
+            raise OptionError(f"size must be a multiple of 16, but got {spec.size}")
         if spec.shares.get("photo"):
             raise OptionError(
                 "scenes must be square: leave photo out of shares, photos have a data set of their own"
@@ -46,7 +47,7 @@ class SceneQuestions:
     def __getitem__(self, index: int) -> Picture:
         if self._synthesis is None:
             self._synthesis = Synthesis(self.spec, self.seed)
-        scene, _, instructions = self._synthesis.scene(index)
+        scene, source, instructions = self._synthesis.scene(index)
         cells = self.spec.size // 4
         # A scene that allows fewer questions asks the first ones again.
         asked = [instructions[k % len(instructions)] for k in range(self.spec.instructions)]
@@ -55,7 +56,11 @@ class SceneQuestions:
             for item in asked
         ]
         found = np.array([item.mask.any() for item in asked])
-        return Picture(scene.image, [item.text for item in asked], np.stack(targets), found)
+        looked_for = scene.vocabulary
+        if looked_for is None:  # all that is in the scene is known, but not by every noun of other pictures
+            looked_for = frozenset(self._synthesis.others(source))
+        named = named_things(scene, looked_for)
+        return Picture(scene.image, [item.text for item in asked], np.stack(targets), found, named)
 
 
 class Mixture:
