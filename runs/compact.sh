@@ -5,9 +5,9 @@
 #   IVM_DATA=folder-of-packs runs/compact.sh OUT --go-on SEED    on from the committed weights, on fresh pictures
 #
 # FLAT steps at 128 pixels at a constant learning rate, then LAST steps at 160 in which it falls to zero; 32
-# pictures a step, three instructions each. Interrupted, the same command goes on. On one core of a 2-core AMD
-# EPYC, 18 pictures a second at 128 and 12 at 160: the defaults take about 2 hours a time, and two times as long
-# gives better weights. docs/development/compact-log.md tells what the shipped weights saw.
+# pictures a step, three instructions each, and every name in it asked of every picture. Interrupted, the same
+# command goes on. On one core of a 2-core AMD EPYC, about 10 pictures a second at 128; twice as long gives better
+# weights. docs/development/compact-log.md tells what the shipped weights saw.
 set -euo pipefail
 out=${1:?"which folder is the run kept in?"}
 cd "$(dirname "$0")/.."
@@ -21,7 +21,8 @@ fi
 # Freed memory is kept for the next step instead of being given back: up to a third faster.
 export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
 mix=(photos=4 tabletop=4 collage=2 places=1)
-common=(--threads "$threads" --seed "$seed" --save-every 300 --mix "${mix[@]}" "${start[@]}")
+how=(--optimizer muon --names-weight 0.15)
+common=(--threads "$threads" --seed "$seed" --save-every 300 --mix "${mix[@]}" "${how[@]}" "${start[@]}")
 total=$((flat + last))
 
 reached=$(ls "$out"/average-*.safetensors 2>/dev/null | sed 's/.*average-\(.*\)\.safetensors/\1/' | sort -n | tail -1)
