@@ -5,9 +5,9 @@
 Where some kinds of instruction ask in vain more often than others, the kind tells what is found; in training
 their shares are near each other, not the same (`ivm.data.kinds.SOUNDS_LIKE`). Here
 each kind that asks in vain has the kinds that sound like it as twins, and both sides have the same weight
-in the loss. All other weights stay as they are: the head sees the mask tokens of training photos (split
-"train") and of synthetic scenes, made once. The figures are of validation photos and of scenes of another
-seed.
+in the loss. All other weights stay as they are: the head sees the mask tokens, and how hot the heatmaps are,
+of training photos (split "train") and of synthetic scenes, made once. The figures are of validation photos
+and of scenes of another seed.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def questions(scene, others, rng, count=3):
 
 @torch.inference_mode()
 def tokens(model: CompactModel, tokenizer, given, rng):
-    """(tokens [N, D], present [N], twin of each, source of each)."""
+    """(mask tokens [N, D] beside heat figures [N, 3], present [N], twin of each, source of each)."""
     found, present, twins, sources = [], [], [], []
     for number, (source, scene, others) in enumerate(given):
         asked = questions(scene, others, rng)
@@ -90,10 +90,14 @@ def tokens(model: CompactModel, tokenizer, given, rng):
         ids, mask = (torch.tensor([getattr(e, k) for e in encoded]) for k in ("ids", "attention_mask"))
         features = tuple(part.expand(len(asked), *part.shape[1:]) for part in model.encode_image(image[None]))
         kept = []
-        handle = model.found.register_forward_pre_hook(lambda _, inputs, kept=kept: kept.append(inputs[0]))
+        handles = [
+            part.register_forward_pre_hook(lambda _, inputs, kept=kept: kept.append(inputs[0]))
+            for part in (model.found, model.found_heat)
+        ]
         model.decode(features, model.encode_text(ids, mask.bool()), mask.bool())
-        handle.remove()
-        found.append(kept[0])
+        for handle in handles:
+            handle.remove()
+        found.append(torch.cat(kept, dim=1))
         twins += [twin for twin, _, _ in asked]
         present += [there for _, there, _ in asked]
         sources += [source] * len(asked)
@@ -158,14 +162,21 @@ def main() -> None:
         model, tokenizer, scenes(root, "train", options.photos, options.scenes, options.seed), rng
     )
     held = tokens(model, tokenizer, scenes(root, "val", 300, options.scenes // 6, options.seed + 1), rng)
-    head = model.found
+    parts = {"found": model.found, "found_heat": model.found_heat}
+
+    def head(x):
+        token, heat = x.split((config.dim, x.shape[1] - config.dim), dim=1)
+        return model.found(token) + model.found_heat(heat)
+
     with torch.inference_mode():
         print("before\n  " + figures(head(held[0])[:, 0].numpy(), *held[1:]))
-    optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=0.05)
+    # The heat's three weights start at zero and have far to go.
+    groups = [{"params": model.found.parameters()}, {"params": model.found_heat.parameters(), "rate": 30.0}]
+    optimizer = torch.optim.AdamW(groups, lr=RATE, weight_decay=0.05)
     x, truth, weight = learnt[0].clone(), torch.tensor(learnt[1]).float(), weights(*learnt[1:])
     for epoch in range(EPOCHS):
         for group in optimizer.param_groups:
-            group["lr"] = RATE * (1 - epoch / EPOCHS)
+            group["lr"] = group.get("rate", 1.0) * RATE * (1 - epoch / EPOCHS)
         for part in torch.randperm(len(x)).split(128):
             loss = torch.nn.functional.binary_cross_entropy_with_logits(
                 head(x[part])[:, 0], truth[part], weight[part]
@@ -175,7 +186,8 @@ def main() -> None:
             optimizer.step()
     with torch.inference_mode():
         print("after\n  " + figures(head(held[0])[:, 0].numpy(), *held[1:]))
-    state |= {f"found.{key}": value for key, value in head.state_dict().items()}
+    for name, part in parts.items():
+        state |= {f"{name}.{key}": value for key, value in part.state_dict().items()}
     save_file(state, options.out)
 
 

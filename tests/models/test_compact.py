@@ -100,6 +100,25 @@ def test_votes_for_looks_are_on_the_logits_and_padding_has_none(tiny_compact, ti
     torch.testing.assert_close(alone[0, 0], looks[0, 1], atol=1e-5, rtol=1e-4)
 
 
+def test_what_is_hot_counts_as_found_but_found_draws_nothing(tiny_compact, tiny_tokenizer):
+    ids, mask = encode(tiny_tokenizer, ["the red cup"])
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    features = tiny_compact.encode_image(images)
+    _, before = tiny_compact.answer(features, ids, mask)
+    with torch.no_grad():
+        tiny_compact.found_heat.weight.copy_(torch.tensor([[4.0, 0.0, 0.0]]))
+    logits, found = tiny_compact.answer(features, ids, mask)
+    torch.testing.assert_close(found - before, logits.amax((1, 2)))
+    with torch.no_grad():
+        tiny_compact.found_heat.weight.copy_(torch.tensor([[0.0, 4.0, 4.0]]))
+    logits, found = tiny_compact.answer(features, ids, mask)
+    hottest = logits.flatten().topk(4).values.mean()  # a 64th of 16 x 16
+    torch.testing.assert_close(found - before, hottest + (logits.sigmoid().mean() + 1e-4).log()[None])
+    for part in (tiny_compact.looks_like, tiny_compact.place):  # both are on the logits alone
+        (slope,) = torch.autograd.grad(found.sum(), part.weight, retain_graph=True, allow_unused=True)
+        assert slope is None
+
+
 def test_gradients_reach_every_parameter_but_the_frozen_text_encoder(tiny_compact, tiny_tokenizer):
     ids, mask = encode(tiny_tokenizer, ["the red cup"])
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)

@@ -5,9 +5,10 @@
                                                                     v v
                     mask token + picture tokens attend to the text tokens (fusion blocks)
                                                                     |
-          mask token -> found score, and the weights of the last layer (a hypernetwork, as in SAM)
+          mask token -> the weights of the last layer (a hypernetwork, as in SAM), and the found score
           picture tokens -> up to 1/4 with skip features from the convolutions -> logits
           text tokens -> votes for places ("left", "top") and for looks ("mug") -> added to them
+          logits -> three figures of how hot they are -> added to the found score
 
 This file is for training and export; `ivm.models.onnx` runs what it exports. The design is ours; the mask
 token with a hypernetwork head is SAM's (Kirillov et al., 2023) and that of the paper's mask decoder.
@@ -103,8 +104,10 @@ class CompactModel(nn.Module):
         self.place = nn.Linear(d, 4 * _PLACE_WAVES, bias=False)
         self.looks = nn.Linear(d, _LOOKS)
         self.looks_like = nn.Linear(d, _LOOKS, bias=False)
-        for votes in (self.place, self.looks_like):
-            nn.init.zeros_(votes.weight)  # no word is about a place or a look until training says so
+        self.found_heat = nn.Linear(3, 1, bias=False)
+        # No word is about a place or a look, and no heat says anything, until training says so.
+        for added in (self.place, self.looks_like, self.found_heat):
+            nn.init.zeros_(added.weight)
         head = self.hyper[2]
         assert isinstance(head, nn.Linear)
         with torch.no_grad():
@@ -164,7 +167,8 @@ class CompactModel(nn.Module):
         looks = (self.looks(tokens) @ self._look(text_BTD, mask_BT)[:, :, None]).reshape(batch, 1, h, w)
         logits = logits + F.interpolate(looks, scale_factor=4.0, mode="bilinear", align_corners=False)[:, 0]
         assert count == h * w
-        return logits, self.found(token)[:, 0]
+        found = self.found(token) + self.found_heat(_heat_figures(logits).to(token.dtype))
+        return logits, found[:, 0]
 
     def forward(
         self, images_B3HW: Tensor, ids_QT: Tensor, mask_QT: Tensor, image_Q: Tensor | None = None
@@ -210,6 +214,17 @@ class CompactModel(nn.Module):
     def _positions(self, h: int, w: int) -> Tensor:
         waves = fourier_positions(h, w, self.position.weight.device)
         return self.position(waves.to(self.position.weight.dtype))
+
+
+def _heat_figures(logits_BHW: Tensor) -> Tensor:
+    """How hot a heatmap is, float [B, 3]: highest logit, mean of the highest 64th, log of the mean heat.
+
+    Each as a quarter, to be of the order of 1. No gradient: what is found must not be drawn hotter. Ours.
+    """
+    flat = logits_BHW.detach().flatten(1).float()
+    hottest = flat.topk(max(1, flat.shape[1] // 64), dim=1).values
+    heat = flat.sigmoid().mean(dim=1)
+    return torch.stack([hottest[:, 0], hottest.mean(dim=1), (heat + 1e-4).log()], dim=1) / 4.0
 
 
 def fourier_positions(h: int, w: int, device: torch.device, count: int = 16) -> Tensor:
