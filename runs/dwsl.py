@@ -41,17 +41,20 @@ METHODS = {  # name -> (weights, loss of the discriminator, whether it is taught
     "PU + odds": ("odds", "positive-unlabelled", False),
     "DWSL, D from G": ("dwsl", "paper", True),
     "odds, D from G": ("odds", "paper", True),
+    "human half": ("human half", None, False),
 }
 """Taught things: the discriminator starts from the generator of "human only", same seed and photos. Half of
-its negatives are the machine's annotations, half human masks of another thing of the same photo."""
+its negatives are the machine's annotations, half human masks of another thing of the same photo. "Human half"
+is the human half of each batch alone, in as many steps: against it one sees what the machine's half adds."""
 BATCH = 64
 
 
 def plan(seeds: list[int]) -> list[tuple[str, int, int]]:
     """(method, seed, human photos), in the order of their worth."""
     compared = ("human only", "DWSL, D from G")
-    main = [(method, seed, 400) for seed in seeds for method in METHODS]
-    return main + [(method, seed, n) for seed in seeds for n in (100, 1600) for method in compared]
+    main = [(method, seed, 400) for seed in seeds for method in METHODS if method != "human half"]
+    amounts = [(method, seed, n) for seed in seeds for n in (100, 1600) for method in compared]
+    return main + amounts + [("human half", seed, n) for seed in seeds for n in (1600, 400, 100)]
 
 
 def batch_of(photos: Photos, labels: list[Labels], counts: list[int], rng: np.random.Generator) -> Batch:
@@ -129,7 +132,9 @@ def train_generator(photos, human, machine, weights, judge, seed, steps, size, r
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=8e-4, weight_decay=0.05, betas=(0.9, 0.98))
     rng = np.random.default_rng((seed, 2))
-    counts = {"human": [BATCH, 0], "machine": [0, BATCH]}.get(weights, [BATCH // 2] * 2)
+    alone = {"human": [BATCH, 0], "human half": [BATCH // 2, 0], "machine": [0, BATCH]}
+    counts = alone.get(weights, [BATCH // 2] * 2)
+    weights = "human" if weights == "human half" else weights
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = learning_rate(step, config)
         made = batch_of(photos, [human, machine], counts, rng)

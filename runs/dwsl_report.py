@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-COLOURS = ("#0072b2", "#999999", "#56b4e9", "#e69f00", "#cc79a7", "#d55e00", "#009e73")  # Okabe and Ito's
+COLOURS = ("#0072b2", "#999999", "#56b4e9", "#e69f00", "#cc79a7", "#d55e00", "#009e73", "#000000")
+"""Okabe and Ito's."""
 
 
 def spread(values: list[float]) -> tuple[float, float]:
