@@ -20,6 +20,11 @@ def spread(values: list[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
+def _cells(lines: list[dict]) -> set[tuple[str, int]]:
+    """Every (method, human photos) that was run."""
+    return {(one["method"], one["human_photos"]) for one in lines}
+
+
 def report(results: Path, methods: list[str]) -> None:
     if not results.exists():
         sys.exit(f"{results} is missing: do the runs first")
@@ -39,6 +44,16 @@ def report(results: Path, methods: list[str]) -> None:
     for method, row in rows.items():
         cells = [f"{row[key][0]:.3f} ± {row[key][1]:.3f}" for key in ("giou", "pointing")]
         print(f"| {method} | {row['seeds']} | {' | '.join(cells)} |")
+    compared = [method for method in methods if len({n for m, n in _cells(lines) if m == method}) > 1]
+    print("\n| human photos | " + " | ".join(f"gIoU, {m} | pointing" for m in compared) + " |")
+    print("|" + " --- |" * (2 * len(compared) + 1))
+    for amount in sorted({n for _, n in _cells(lines)}):
+        cells = []
+        for method in compared:
+            mine = [one for one in lines if (one["method"], one["human_photos"]) == (method, amount)]
+            for key in ("giou", "pointing"):
+                cells.append("{:.3f} ± {:.3f}".format(*spread([one[key][0] for one in mine])) if mine else "")
+        print(f"| {amount} | {' | '.join(cells)} |")
     judges = {
         method: [
             line["discriminator"] for line in base if line["method"] == method and "discriminator" in line

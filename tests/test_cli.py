@@ -375,7 +375,8 @@ def test_folders_that_cannot_be_used(ran: Callable[..., Result], photos: Path) -
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's jobs in the background ignore it
 from ivm.cli import main
 import ivm.masker
 sys.path.insert(0, {tests!r})
