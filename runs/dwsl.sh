@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The DWSL experiment, run by run; interrupted, the same command goes on. Then its figures and plots.
 #
-#   IVM_DATA=folder-of-packs runs/dwsl.sh OUT reduced     64 px, 25,600 pictures a run: 33 runs of 3 to 5 minutes on a core
+#   IVM_DATA=folder-of-packs runs/dwsl.sh OUT reduced     64 px, 25,600 pictures a run: 42 runs of 2 to 8 minutes on a core
 #   IVM_DATA=folder-of-packs runs/dwsl.sh OUT             128 px, 30,000 pictures a run
 set -euo pipefail
 out=${1:?"which folder are the results kept in?"}
