@@ -133,6 +133,8 @@ def test_bad_starts_are_refused(tiny_compact, tiny_tokenizer, pictures, tmp_path
         )
     with pytest.raises(OptionError, match="precision"):
         LoopConfig(precision="fp8")
+    with pytest.raises(OptionError, match="names_weight"):
+        LoopConfig(names_weight=-0.1)
     batch = collate([pictures[0]], tiny_tokenizer)
     with torch.no_grad():
         tiny_compact.mask_token.fill_(float("nan"))

@@ -74,6 +74,11 @@ class LoopConfig:
         uses_bf16(self.precision, "cpu")  # complains about another word
         if self.optimizer not in ("adamw", "muon"):
             raise OptionError(f"optimizer must be adamw or muon, but got {self.optimizer!r}")
+        if not (self.found_weight >= 0 and self.names_weight >= 0):
+            raise OptionError(
+                "found_weight and names_weight must be at least 0, "
+                f"but got {self.found_weight} and {self.names_weight}"
+            )
         if self.steps <= 0 or self.batch_size <= 0:
             raise OptionError(
                 f"steps and batch_size must be positive, but got {self.steps}, {self.batch_size}"
