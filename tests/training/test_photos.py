@@ -74,6 +74,8 @@ def test_what_was_not_looked_for_in_a_photo_is_not_asked_for(mixed_pack):
     for scenery in (True, False):
         data.photos = [[photo for photo in photos if (not photo.unsought) == scenery]]
         texts = [text.lower() for index in range(40) for text in data[index].texts]
+        sought = [picture.named.looked_for for picture in (data[index] for index in range(5))]
+        assert all(("brick wall" in nouns) == scenery for nouns in sought)
         asked[scenery] = sum(bool(re.search(r"\bwall\b", text)) for text in texts)
     assert asked[True] > 20
     assert asked[False] == 0

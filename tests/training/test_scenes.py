@@ -59,6 +59,9 @@ def test_scenes_become_pictures_the_same_ones_every_time(cutouts):
         assert a.targets.shape == (3, 16, 16)
         assert len(a.texts) == len(a.found) == 3
         assert [bool(t.any()) for t in a.targets] == a.found.tolist()
+        assert a.named.shares.shape == (len(a.named.things), 4, 4)
+        assert a.named.things == b.named.things
+        assert a.named.looked_for == {"teapot", "kite", "lemon", "guitar", "hammer", "violin"}
 
 
 def test_photo_scenes_and_odd_sizes_are_refused(cutouts):

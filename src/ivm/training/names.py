@@ -1,7 +1,8 @@
 """Every name of a batch asked of every picture of it, cell by cell, where the answer is known.
 
 Three instructions a picture say little of what is in it. A picture's labels say more: where each of its
-things X of its pictures at once, through `CompactModel.look` alone, for a tenth of the time of a step. Ours.
+things is, and that what was looked for and is not listed is nowhere. So all names of a batch are asked of all
+its pictures at once, through `CompactModel.look` alone, for a tenth of the time of a step. Ours.
 """
 
 from __future__ import annotations
