@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,14 @@ pytest.importorskip("accelerate")
 
 from safetensors.torch import load_file  # noqa: E402
 
-from ivm.errors import CheckpointError, DataError, IVMError, OptionError, TrainingError  # noqa: E402
+from ivm.errors import (  # noqa: E402
+    CheckpointError,
+    DataError,
+    IVMError,
+    MissingExtraError,
+    OptionError,
+    TrainingError,
+)
 from ivm.training import recipe  # noqa: E402
 from ivm.training.recipe import assemble, export, train  # noqa: E402
 from training.conftest import boxes, write_store  # noqa: E402
@@ -377,6 +385,9 @@ if "fsdp" in sys.argv:  # torch shards on CPUs, too; accelerate offers it on GPU
         self.distributed_type = DistributedType.FSDP
 
     state.AcceleratorState.__init__ = init
+if "deepspeed" in sys.argv:  # it computes on CPUs, too; accelerate asks it to on GPUs and the like alone
+    sys.argv.remove("deepspeed")
+    PartialState(backend="gloo")
 config = read_config(sys.argv[1], "generator", sys.argv[2:])
 train(config, lambda line: None)
 mine = PartialState().process_index
@@ -431,17 +442,76 @@ def on_processes(stores, tmp_path):
     return run
 
 
+DEEPSPEED = {
+    "ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_USE_CPU": "false", "DS_ACCELERATOR": "cpu",
+}  # fmt: skip
+
+
+WAYS = {
+    "ddp": ((), {}),
+    "fsdp": (("fsdp",), SHARDED),
+    "deepspeed-2": (("deepspeed",), DEEPSPEED | {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}),
+    "deepspeed-3": (("deepspeed",), DEEPSPEED | {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}),
+}
+STRICT = ("optimise.clip=0.05", "optimise.accumulate=2")
+"""Every gradient is longer than that, and comes in two parts: both are the configuration's to decide."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("words", "environment"), [((), {}), (("fsdp",), SHARDED)], ids=["ddp", "fsdp"])
-def test_two_processes_give_the_loss_curve_of_one(on_processes, words, environment):
-    """The configuration is the same, for a batch is that of all processes together."""
-    losses, checks, weights = on_processes(1)
-    losses_of_two, checks_of_two, weights_of_two = on_processes(2, *words, **environment)
+@pytest.mark.parametrize("way", WAYS)
+def test_two_processes_give_the_loss_curve_of_one(on_processes, tmp_path, way):
+    """The configuration is the same, for a batch is that of all processes together; also when interrupted."""
+    if way.startswith("deepspeed"):
+        pytest.importorskip("deepspeed")
+    words, environment = WAYS[way]
+    losses, checks, weights = on_processes(1, *STRICT, folder=tmp_path / "one")
+    two = tmp_path / "two"
+    on_processes(2, *STRICT, *words, folder=two, steps=3, **environment)
+    losses_of_two, checks_of_two, weights_of_two = on_processes(2, *STRICT, *words, folder=two, **environment)
     assert losses_of_two == pytest.approx(losses, rel=1e-4)
     assert checks_of_two == pytest.approx(checks, rel=1e-3)
     assert set(weights_of_two) == set(weights)
     for name, value in weights.items():
         torch.testing.assert_close(weights_of_two[name], value, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_deepspeed_computes_in_bf16_what_others_do(on_processes, tmp_path):
+    pytest.importorskip("deepspeed")
+    words, environment = WAYS["deepspeed-2"]
+    full, _, _ = on_processes(1, folder=tmp_path / "full")
+    losses, _, weights = on_processes(1, "optimise.precision=bf16", folder=tmp_path / "one")
+    assert losses != full
+    two = on_processes(2, "optimise.precision=bf16", *words, folder=tmp_path / "two", **environment)
+    assert two[0] == pytest.approx(losses, rel=1e-3)
+    assert {value.dtype for value in two[2].values()} == {torch.float32}
+    assert set(two[2]) == set(weights)
+
+
+def test_deepspeed_is_told_what_the_configuration_says(configure):
+    """Its own file may say otherwise, or nothing, which it takes for one part and no clipping."""
+    ways = {
+        "gradient_clipping": 7.0,
+        "gradient_accumulation_steps": "auto",
+        "bf16": {"enabled": True},
+        "zero_optimization": {"stage": 3},
+    }
+    plugin = SimpleNamespace(deepspeed_config=ways)
+    accelerator = SimpleNamespace(num_processes=2, state=SimpleNamespace(deepspeed_plugin=plugin))
+    config = configure("generator", "optimise.batch_size=12", "optimise.accumulate=3", "optimise.clip=0.5")
+    recipe._steer_deepspeed(accelerator, config, bf16=True)
+    assert ways["train_micro_batch_size_per_gpu"] == 2
+    assert (ways["gradient_accumulation_steps"], ways["gradient_clipping"]) == (3, 0.5)
+    assert not ways["bf16"]["enabled"]
+    assert ways["torch_autocast"] == {"enabled": True, "dtype": "bfloat16"}
+    assert ways["zero_optimization"] == {"stage": 3, "stage3_gather_16bit_weights_on_model_save": True}
+
+
+def test_deepspeed_that_is_not_installed_is_told(configure, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.setitem(sys.modules, "deepspeed", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'ivm\[deepspeed\]'"):
+        train(configure("generator"), quiet)
 
 
 @pytest.mark.slow

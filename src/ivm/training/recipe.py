@@ -31,7 +31,7 @@ from accelerate.utils import (
 )
 from torch import Tensor
 
-from ivm.errors import OptionError, OutputError, TrainingError
+from ivm.errors import OptionError, OutputError, TrainingError, require
 from ivm.training.checkpoints import RunFolder, kept_names, load_trainee, load_weights, weights_file
 from ivm.training.config import TrainConfig
 from ivm.training.dwsl import sample_weights
@@ -278,11 +278,13 @@ def _loss(
 def _accelerator(config: TrainConfig) -> Accelerator:
     optimise = config.optimise
     AcceleratorState._reset_state()  # an earlier run of this process may have had another precision
-    device = PartialState(
-        cpu=parse_flag_from_env("ACCELERATE_USE_CPU")
-    ).device  # decides for all who come later
+    if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
+        require("deepspeed", "deepspeed")
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # decides for all who come later
+    bf16 = uses_bf16(optimise.precision, state.device.type)
+    deepspeed = state.distributed_type == DistributedType.DEEPSPEED
     made = Accelerator(
-        mixed_precision="bf16" if uses_bf16(optimise.precision, device.type) else "no",
+        mixed_precision="bf16" if bf16 and not deepspeed else "no",
         gradient_accumulation_steps=optimise.accumulate,
         log_with=list(config.track) or None,
         project_config=ProjectConfiguration(project_dir=config.folder, logging_dir=config.folder),
@@ -303,10 +305,30 @@ def _accelerator(config: TrainConfig) -> Accelerator:
             f"optimise.batch_size must be a multiple of {made.num_processes} processes x "
             f"{optimise.accumulate} accumulated parts, but is {optimise.batch_size}"
         )
-    if made.distributed_type == DistributedType.DEEPSPEED:
-        micro = optimise.batch_size // (made.num_processes * optimise.accumulate)
-        made.state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = micro
+    if deepspeed:
+        _steer_deepspeed(made, config, bf16)
     return made
+
+
+def _steer_deepspeed(accelerator: Accelerator, config: TrainConfig, bf16: bool) -> None:
+    """DeepSpeed clips, accumulates and casts itself: as `config` says, whatever its own file does.
+
+    Its bf16 would turn all weights into bf16, which a frozen part beside the model does not follow; its
+    autocast is the mixed precision of all other ways to train.
+    """
+    optimise = config.optimise
+    ways: dict[str, Any] = accelerator.state.deepspeed_plugin.deepspeed_config
+    ways.update(
+        train_micro_batch_size_per_gpu=optimise.batch_size
+        // (accelerator.num_processes * optimise.accumulate),
+        gradient_accumulation_steps=optimise.accumulate,
+        gradient_clipping=optimise.clip,
+        fp16={"enabled": False},
+        bf16={"enabled": False},
+        torch_autocast={"enabled": bf16, "dtype": "bfloat16"},
+    )
+    # Without it, what stage 3 shards could not be written as plain weights.
+    ways.setdefault("zero_optimization", {})["stage3_gather_16bit_weights_on_model_save"] = True
 
 
 def _sharded(accelerator: Accelerator) -> bool:
