@@ -1,7 +1,9 @@
 """Does weighting by a discriminator beat plain training on mixed labels? The experiment of docs/dwsl.md.
 
-    IVM_DATA=folder-of-packs python runs/dwsl.py run OUT [--size 64] [--pictures 38400] [--plan small|full]
+    IVM_DATA=folder-of-packs python runs/dwsl.py run OUT --size 64 --pictures 25600
     python runs/dwsl.py report OUT
+
+Several processes may share OUT, each with its own --seeds, --amounts or --methods.
 
 A small set of human annotations, and a large one that weak annotators made of the same photos: correct
 masks, boxes, a colour-word expert, a saliency expert, an early checkpoint of the model itself, masks of
@@ -17,6 +19,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import cv2
@@ -47,14 +50,19 @@ METHODS = {  # name -> (weights, loss of the discriminator, whether it is taught
 its negatives are the machine's annotations, half human masks of another thing of the same photo. "Human half"
 is the human half of each batch alone, in as many steps: against it one sees what the machine's half adds."""
 BATCH = 64
+AMOUNTS = (100, 400, 1600)
+"""Photos with human annotations."""
 
 
-def plan(seeds: list[int]) -> list[tuple[str, int, int]]:
-    """(method, seed, human photos), in the order of their worth."""
+def plan(
+    seeds: list[int], amounts: Collection[int] = AMOUNTS, methods: Collection[str] = tuple(METHODS)
+) -> list[tuple[str, int, int]]:
+    """(method, seed, human photos), in the order of their worth: 400 photos come first."""
     compared = ("human only", "DWSL, D from G")
     main = [(method, seed, 400) for seed in seeds for method in METHODS if method != "human half"]
-    amounts = [(method, seed, n) for seed in seeds for n in (100, 1600) for method in compared]
-    return main + amounts + [("human half", seed, n) for seed in seeds for n in (1600, 400, 100)]
+    other = [(method, seed, n) for seed in seeds for n in (100, 1600) for method in compared]
+    halves = [("human half", seed, n) for seed in seeds for n in (1600, 400, 100)]
+    return [one for one in main + other + halves if one[0] in methods and one[2] in amounts]
 
 
 def batch_of(photos: Photos, labels: list[Labels], counts: list[int], rng: np.random.Generator) -> Batch:
@@ -108,7 +116,9 @@ def generator(photos: Photos, size: int, seed: int) -> CompactModel:
     return CompactModel(CompactConfig(image_size=size, **SIZES), LookUp(photos.text_table))
 
 
-def train_discriminator(photos, human, machine, loss, seed, steps, start=None) -> CompactDiscriminator:
+def train_discriminator(
+    photos, human, machine, loss, seed, steps, precision, start=None
+) -> CompactDiscriminator:
     """With `start`, the state of a generator, it begins there and has wrong things among its negatives."""
     torch.manual_seed(1000 + seed)
     model = CompactDiscriminator(CompactDiscriminatorConfig(**SIZES), LookUp(photos.text_table))
@@ -120,15 +130,17 @@ def train_discriminator(photos, human, machine, loss, seed, steps, start=None) -
     rng = np.random.default_rng((seed, 1))
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 5e-4 * min(1.0, (step + 1) / 50, 2 * (steps - step) / steps)
-        discriminator_step(model, batch_of(photos, sources, counts, rng), optimizer, loss)
+        made = batch_of(photos, sources, counts, rng)
+        discriminator_step(model, made, optimizer, loss, precision=precision)
     return model.eval()
 
 
-def train_generator(photos, human, machine, weights, judge, seed, steps, size, report=None) -> CompactModel:
+def train_generator(
+    photos, human, machine, weights, judge, seed, steps, size, precision, report=None
+) -> CompactModel:
     model = generator(photos, size, seed)
-    # In float32 wherever it runs: rows of several machines stand in one table.
     config = LoopConfig(
-        steps=steps, batch_size=BATCH, learning_rate=8e-4, warmup=50, decay=steps // 2, precision="fp32"
+        steps=steps, batch_size=BATCH, learning_rate=8e-4, warmup=50, decay=steps // 2, precision=precision
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=8e-4, weight_decay=0.05, betas=(0.9, 0.98))
     rng = np.random.default_rng((seed, 2))
@@ -225,18 +237,19 @@ def keep(model: CompactModel, file: Path) -> None:
     file.with_suffix(".new").replace(file)
 
 
-def run(out: Path, size: int, pictures: int, wanted: list[tuple[str, int, int]]) -> None:
+def run(out: Path, size: int, pictures: int, precision: str, wanted: list[tuple[str, int, int]]) -> None:
     root = data_folder()
     if root is None:
         sys.exit("set IVM_DATA to the folder of the packs")
     out.mkdir(parents=True, exist_ok=True)
     results = out / "results.jsonl"
     lines = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    setting = {"size": size, "pictures": pictures}
-    if lines and {k: lines[0][k] for k in setting} != setting:
-        sys.exit(
-            f"{results} holds runs of another setting: {lines[0]['size']} px, {lines[0]['pictures']} pictures"
-        )
+    setting = {"size": size, "pictures": pictures, "precision": precision}
+    if (
+        lines
+        and (there := {"precision": "fp32"} | {k: lines[0][k] for k in setting if k in lines[0]}) != setting
+    ):
+        sys.exit(f"{results} holds runs of {there}, but these would be of {setting}: take another folder")
     done = {(line["method"], line["seed"], line["human_photos"]) for line in lines}
     photos = read_photos(root, size)
     held = photos.labels(photos.held_out, "human")
@@ -250,7 +263,7 @@ def run(out: Path, size: int, pictures: int, wanted: list[tuple[str, int, int]])
         if (seed, amount) not in early:
             early = {
                 (seed, amount): train_generator(
-                    photos, human, human, "human", None, 50 + seed, steps // 5, size
+                    photos, human, human, "human", None, 50 + seed, steps // 5, size, precision
                 )
             }
         machine = photos.labels(photos.train, "machine", seed=seed, early=early[seed, amount])
@@ -260,12 +273,14 @@ def run(out: Path, size: int, pictures: int, wanted: list[tuple[str, int, int]])
         judge = None
         if loss is not None:
             if taught and not kept.exists():  # the first method's row came from elsewhere, without weights
-                first = train_generator(photos, human, machine, "human", None, seed, steps, size, print)
+                first = train_generator(
+                    photos, human, machine, "human", None, seed, steps, size, precision, print
+                )
                 keep(first, kept)
             start = load_file(kept) if taught else None
-            judge = train_discriminator(photos, human, machine, loss, seed, steps // 2, start)
+            judge = train_discriminator(photos, human, machine, loss, seed, steps // 2, precision, start)
             line["discriminator"] = judge_the_judge(photos, judge, held, machine)
-        model = train_generator(photos, human, machine, weights, judge, seed, steps, size, print)
+        model = train_generator(photos, human, machine, weights, judge, seed, steps, size, precision, print)
         if method == "human only":
             keep(model, kept)
         line |= evaluate(photos, model, held)
@@ -287,13 +302,25 @@ def main() -> None:
     parser.add_argument("command", choices=("run", "report"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--size", type=int, default=64, help="side of the pictures, a multiple of 16")
-    parser.add_argument("--pictures", type=int, default=38_400, help="that a generator sees a run")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one process may do each")
+    parser.add_argument("--pictures", type=int, default=25_600, help="that a generator sees a run")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16"),
+        default="fp32",
+        help="one for all runs, so that those of several machines stand in one table; bf16 is slow where the "
+        "processor has no instructions for it",
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--amounts", type=int, nargs="+", choices=AMOUNTS, default=AMOUNTS)
+    parser.add_argument(
+        "--methods", nargs="+", choices=tuple(METHODS), default=tuple(METHODS), metavar="METHOD"
+    )
     options = parser.parse_args()
     cv2.setNumThreads(1)
     flush_denormals()
     if options.command == "run":
-        run(options.out, options.size, options.pictures, plan(options.seeds))
+        wanted = plan(options.seeds, options.amounts, options.methods)
+        run(options.out, options.size, options.pictures, options.precision, wanted)
     else:
         from dwsl_report import report
 

@@ -117,3 +117,22 @@ def test_a_discriminator_learns_to_tell_right_masks_from_empty_ones(batch, tiny_
     for _ in range(45):
         figures = discriminator_step(judge, told, optimizer)
     assert figures["human"] > 0.8 > 0.2 > figures["machine"]
+
+
+def test_both_stages_compute_the_scores_in_the_precision_that_is_asked_for(
+    batch, tiny_compact, tiny_discriminator
+):
+    judge = tiny_discriminator(True)
+    with torch.no_grad():
+        full, half = (discriminator_scores(judge.eval(), batch, p) for p in ("fp32", "bf16"))
+    assert not torch.equal(full, half)
+    torch.testing.assert_close(full, half, atol=0.02, rtol=0.02)
+    for precision, scores in (("fp32", full), ("bf16", half)):
+        still = torch.optim.SGD(tiny_compact.parameters(), lr=0.0)
+        config = dataclasses.replace(CONFIG, precision=precision)
+        told = generator_step(tiny_compact, judge, batch, still, config)
+        assert told["weight"] == pytest.approx(scores.clamp(0.1, 0.9).mean().item(), rel=1e-5)
+        told = discriminator_step(
+            judge.eval(), batch, torch.optim.SGD(judge.parameters(), lr=0.0), precision=precision
+        )
+        assert told["human"] == pytest.approx(scores[batch.human].mean().item(), rel=1e-5)

@@ -16,6 +16,7 @@ from ivm.models.compact import CompactModel
 from ivm.models.compact_discriminator import CompactDiscriminator
 from ivm.training.loop import Batch, LoopConfig, train_step
 from ivm.training.losses import discriminator_loss
+from ivm.training.precision import uses_bf16
 
 __all__ = [
     "WEIGHTS",
@@ -83,9 +84,14 @@ def sample_weights(
     return WEIGHTS[method](scores_B.detach().float(), human_B, progress, clip).detach()
 
 
-def discriminator_scores(discriminator: CompactDiscriminator, batch: Batch) -> Tensor:
-    """D in [0, 1] of each question's annotation, float [Q]; with the gradient that the caller allows."""
-    return _logits(discriminator, batch).sigmoid()
+def discriminator_scores(
+    discriminator: CompactDiscriminator, batch: Batch, precision: str = "fp32"
+) -> Tensor:
+    """D in [0, 1] of each question's annotation, float [Q]; with the gradient that the caller allows.
+
+    `precision`: "auto", "bf16" or "fp32" (`ivm.training.precision`).
+    """
+    return _logits(discriminator, batch, precision).sigmoid()
 
 
 def discriminator_step(
@@ -94,13 +100,16 @@ def discriminator_step(
     optimizer: torch.optim.Optimizer,
     method: str = "paper",
     clip_norm: float = 1.0,
+    precision: str = "fp32",
 ) -> dict[str, float]:
     """Stage I: one optimiser step; returns the loss and the mean D of human and machine annotations.
+
+    `precision`: "auto", "bf16" or "fp32" (`ivm.training.precision`).
 
     Raises:
         TrainingError: the batch has one kind of annotation alone, or the gradient is not finite.
     """
-    logits = _logits(discriminator, batch)
+    logits = _logits(discriminator, batch, precision)
     loss = discriminator_loss(logits, batch.human, method)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -127,7 +136,8 @@ def generator_step(
     """Stage II: one optimiser step on mean(w * loss), w from the frozen discriminator.
 
     Args:
-        discriminator: None where the method does not ask it: "equal", "human", "machine".
+        discriminator: None where the method does not ask it: "equal", "human", "machine". It is computed in
+            the precision of `config`, too.
     """
     if discriminator is None:
         if method not in ("equal", "human", "machine"):
@@ -135,10 +145,12 @@ def generator_step(
         scores = torch.ones(len(batch.found), device=batch.images.device)
     else:
         with torch.no_grad():
-            scores = discriminator_scores(discriminator.eval(), batch)
+            scores = discriminator_scores(discriminator.eval(), batch, config.precision)
     weights = sample_weights(scores, batch.human, method, progress)
     return train_step(model, batch, (optimizer,), config, weights) | {"weight": weights.mean().item()}
 
 
-def _logits(discriminator: CompactDiscriminator, batch: Batch) -> Tensor:
-    return discriminator(batch.images, batch.targets, batch.ids, batch.mask, batch.picture).float()
+def _logits(discriminator: CompactDiscriminator, batch: Batch, precision: str) -> Tensor:
+    kind = batch.images.device.type
+    with torch.autocast(kind, torch.bfloat16, enabled=uses_bf16(precision, kind)):
+        return discriminator(batch.images, batch.targets, batch.ids, batch.mask, batch.picture).float()
