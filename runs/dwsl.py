@@ -1,9 +1,10 @@
 """Does weighting by a discriminator beat plain training on mixed labels? The experiment of docs/dwsl.md.
 
     IVM_DATA=folder-of-packs python runs/dwsl.py run OUT --size 64 --pictures 25600
-    python runs/dwsl.py report OUT
+    python runs/dwsl.py report OUT [--name dwsl-full]
 
-Several processes may share OUT, each with its own --seeds, --amounts or --methods.
+Several processes may share OUT, each with its own --seeds, --amounts or --methods. --go-on REPORT starts a
+new OUT with the runs of a report: what was measured elsewhere is not done again.
 
 A small set of human annotations, and a large one that weak annotators made of the same photos: correct
 masks, boxes, a colour-word expert, a saliency expert, an early checkpoint of the model itself, masks of
@@ -237,6 +238,14 @@ def keep(model: CompactModel, file: Path) -> None:
     file.with_suffix(".new").replace(file)
 
 
+def go_on(report: Path, out: Path) -> None:
+    """Start `out` with the runs of a report; a folder that has runs of its own goes first."""
+    if not (out / "results.jsonl").exists():
+        lines = json.loads(report.read_text(encoding="utf-8"))["runs"]
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
 def run(out: Path, size: int, pictures: int, precision: str, wanted: list[tuple[str, int, int]]) -> None:
     root = data_folder()
     if root is None:
@@ -315,16 +324,20 @@ def main() -> None:
     parser.add_argument(
         "--methods", nargs="+", choices=tuple(METHODS), default=tuple(METHODS), metavar="METHOD"
     )
+    parser.add_argument("--go-on", type=Path, metavar="REPORT", help="a report whose runs count as done")
+    parser.add_argument("--name", default="dwsl", help="of the report's files in docs/")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     flush_denormals()
     if options.command == "run":
+        if options.go_on is not None:
+            go_on(options.go_on, options.out)
         wanted = plan(options.seeds, options.amounts, options.methods)
         run(options.out, options.size, options.pictures, options.precision, wanted)
     else:
         from dwsl_report import report
 
-        report(options.out / "results.jsonl", list(METHODS))
+        report(options.out / "results.jsonl", list(METHODS), options.name)
 
 
 if __name__ == "__main__":

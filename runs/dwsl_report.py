@@ -1,4 +1,4 @@
-"""Figures and plots of runs/dwsl.py: docs/reports/dwsl.json, docs/pictures/dwsl.png, and tables to paste."""
+"""Figures and plots of runs/dwsl.py: docs/reports/NAME.json, docs/pictures/NAME.png, and tables to paste."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _cells(lines: list[dict]) -> set[tuple[str, int]]:
     return {(one["method"], one["human_photos"]) for one in lines}
 
 
-def report(results: Path, methods: list[str]) -> None:
+def report(results: Path, methods: list[str], name: str) -> None:
     if not results.exists():
         sys.exit(f"{results} is missing: do the runs first")
     lines = [json.loads(line) for line in results.read_text().splitlines()]
@@ -81,13 +81,16 @@ def report(results: Path, methods: list[str]) -> None:
 
     content = {
         "machine": f"{platform.machine()}, CPU", "date": f"{date.today():%Y-%m}",
-        "size": base[0]["size"], "pictures": base[0]["pictures"], "methods": rows, "runs": lines,
+        "size": base[0]["size"], "pictures": base[0]["pictures"],
+        "precision": base[0].get("precision", "fp32"), "methods": rows, "runs": lines,
     }  # fmt: skip
-    (DOCS / "reports" / "dwsl.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
-    draw(base, lines, methods, judges)
+    (DOCS / "reports" / f"{name}.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
+    draw(base, lines, methods, judges, DOCS / "pictures" / f"{name}.png")
 
 
-def draw(base: list[dict], lines: list[dict], methods: list[str], judges: dict[str, list[dict]]) -> None:
+def draw(
+    base: list[dict], lines: list[dict], methods: list[str], judges: dict[str, list[dict]], file: Path
+) -> None:
     import matplotlib
 
     matplotlib.use("agg")
@@ -140,4 +143,4 @@ def draw(base: list[dict], lines: list[dict], methods: list[str], judges: dict[s
         axis.legend(frameon=False, fontsize=9)
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(DOCS / "pictures" / "dwsl.png", dpi=130)
+    figure.savefig(file, dpi=130)

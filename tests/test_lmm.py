@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import traceback
+from importlib.util import find_spec
 
 import cv2
 import numpy as np
 import pytest
 
 from ivm.errors import ImageError, InstructionError, LMMError, OptionError
-from ivm.lmm import LMM, SHOW, MaskedChat, image_url, messages_for
+from ivm.lmm import LMM, SHOW, MaskedChat, goes_by_proxy, image_url, messages_for
 
 httpx = pytest.importorskip("httpx")
 
@@ -342,3 +344,26 @@ def test_a_failed_question_leaves_the_conversation_as_it_was(two, colour_masker)
         chat.ask("red")
     assert chat.turns == []
     assert chat.ask("red").reply.text == "I see red"
+
+
+def test_a_proxy_of_the_environment_sees_no_key_for_this_machine(two, monkeypatch):
+    heard = socket.create_server(("127.0.0.1", 0))
+    heard.setblocking(False)
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{heard.getsockname()[1]}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    lmm = LMM("fake", URL, api_key="secret", retries=0)
+    with pytest.raises(LMMError, match="does not answer"):
+        lmm.complete(messages_for("what?", [image_url(two)]))
+    with pytest.raises(BlockingIOError):  # nobody came
+        heard.accept()
+    heard.close()
+    addresses = (URL, "http://[::1]/v1", "https://localhost/v1", "http://a.org/v1")
+    assert [goes_by_proxy(at) for at in addresses] == [False, False, True, True]
+
+
+@pytest.mark.skipif(find_spec("socksio") is not None, reason="httpx can speak SOCKS here")
+def test_a_proxy_that_cannot_be_spoken_to_is_an_error_of_ours(two, monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    with pytest.raises(LMMError, match="proxy that the environment names"):
+        LMM("fake", "https://example.org/v1").complete(messages_for("what?", [image_url(two)]))

@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from ivm.cli import app
 from ivm.images import read_image
+from ivm.lmm import Reply
 
 run = CliRunner().invoke
 
@@ -80,3 +81,27 @@ def test_wrong_use_is_one_sentence(photo, monkeypatch):
     result = run(app, ["ask", str(photo), "the cup", "--lmm", "fake", "--url", "http://localhost:9/v1"])
     assert result.exit_code == 1
     assert "is the server running?" in result.output
+
+
+def test_the_source_is_never_overwritten(lmm_server, photo):
+    before = photo.read_bytes()
+    result = run(app, ["ask", str(photo), "the cup", *TO, "--picture", str(photo)])
+    assert result.exit_code == 2
+    assert "never overwritten" in result.output
+    assert photo.read_bytes() == before
+    assert not lmm_server
+
+
+def test_an_answer_is_told_even_if_the_picture_cannot_be_written(lmm_server, photo, tmp_path):
+    shown = str(tmp_path / "shown.jpg")
+    result = run(app, ["ask", str(photo), "the cup", *TO, "--mode", "transparent", "--picture", shown])
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[0] == "1 messages"
+
+
+def test_an_answer_that_is_no_text_is_told(lmm_server, photo, monkeypatch):
+    monkeypatch.setattr("ivm.lmm.LMM.complete", lambda *_, **__: Reply("\ud83d yes"))
+    for more in ([], ["--json"]):
+        result = run(app, ["ask", str(photo), "the cup", *TO, *more])
+        assert result.exit_code == 0, result.output
+        assert "yes" in result.stdout

@@ -19,7 +19,7 @@ from ivm.errors import InstructionError, IVMError, OptionError
 from ivm.eval_cli import evaluate
 from ivm.lmm_cli import ask
 from ivm.model_cli import Device, Model, ModelOptions, Threads, Threshold, open_masker
-from ivm.progress import progress
+from ivm.progress import progress, say
 from ivm.robot_cli import robot
 from ivm.server_cli import serve
 from ivm.training_cli import export, score, train
@@ -41,13 +41,13 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except IVMError as error:
-            _say(f"error: {error}", err=True)
+            say(f"error: {error}", err=True)
             usage = isinstance(error, OptionError | InstructionError)
             raise typer.Exit(_USAGE if usage else _FAILED) from error
         except OSError as error:  # a path that no file can have: too long, a loop of links, not permitted
             if isinstance(error, BrokenPipeError):  # the reader of our output has gone, as `head` does
                 raise
-            _say(f"error: {error.filename or 'input/output'}: {error.strerror or error}", err=True)
+            say(f"error: {error.filename or 'input/output'}: {error.strerror or error}", err=True)
             raise typer.Exit(_FAILED) from error
 
 
@@ -73,11 +73,6 @@ app.command()(export)
 def main() -> None:
     """Run the command line; the entry point of `ivm`."""
     app()
-
-
-def _say(text: str, err: bool = False) -> None:
-    """Print; a file name that is no valid text must not break the message about it."""
-    typer.echo(text.encode("utf-8", "replace").decode("utf-8"), err=err)
 
 
 def _version(wanted: bool) -> None:
@@ -230,7 +225,7 @@ def _mask_one(
     if heatmap is not None:
         write_heatmap(values, heatmap)
         record["heatmap"] = str(heatmap)
-    _say(json.dumps({"image": str(image), **record}) if as_json else _words(record))
+    say(json.dumps({"image": str(image), **record}) if as_json else _words(record))
 
 
 def _words(record: dict[str, Any]) -> str:
@@ -278,21 +273,21 @@ def _run_job(
                         if "output" in outcome.record
                         else {}
                     )
-                    _say(json.dumps({**outcome.record, **place}))
+                    say(json.dumps({**outcome.record, **place}))
                 advance()
     except KeyboardInterrupt:
-        _say(
+        say(
             f"interrupted: {made + skipped} of {total} are done; the same command goes on from there",
             err=True,
         )
         raise typer.Exit(_INTERRUPTED) from None
     counts = f"{made} masked" + (f", {skipped} done before" if skipped else "")
     counts += f", target not found in {missing}" if missing else ""
-    _say(f"{folder}: {counts}" + (f", {len(failed)} failed" if failed else ""), err=as_json)
+    say(f"{folder}: {counts}" + (f", {len(failed)} failed" if failed else ""), err=as_json)
     for outcome in failed[:_SHOWN]:
-        _say(f"  {outcome.what}: {outcome.error}", err=True)
+        say(f"  {outcome.what}: {outcome.error}", err=True)
     if len(failed) > _SHOWN:
-        _say(f"  and {len(failed) - _SHOWN} more, see {folder / RESULTS}", err=True)
+        say(f"  and {len(failed) - _SHOWN} more, see {folder / RESULTS}", err=True)
     if failed:
         raise typer.Exit(_FAILED)
 
@@ -314,7 +309,7 @@ def demo(
 
     masker = open_masker(model, device, threads, model_option)
     write_image(draw_sheet(list(mask_pictures(masker))), output)
-    _say(str(output))
+    say(str(output))
 
 
 @app.command()

@@ -36,6 +36,7 @@ __all__ = [
     "check_address",
     "check_chat",
     "check_key",
+    "goes_by_proxy",
     "image_url",
     "messages_for",
 ]
@@ -81,7 +82,7 @@ class LMM:
         base_url: up to and with the version: "http://localhost:8000/v1". Requests go to
             {base_url}/chat/completions and nowhere else: redirects are not followed.
         api_key: sent as a bearer token; never shown, logged or put into an error. Over plain http it is sent
-            to this machine only.
+            to this machine only, and by no proxy.
         timeout: seconds for a connection, and between two pieces of an answer.
         retries: further tries when the server is busy or does not answer.
         options: further fields of every request, such as {"temperature": 0, "max_tokens": 200}.
@@ -158,10 +159,19 @@ class LMM:
         if stream:
             body["stream"] = True
         headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
-        client = httpx.Client(
-            timeout=self.timeout, transport=self.transport, headers=headers, follow_redirects=False
-        )
         url = f"{self.base_url.rstrip('/')}/chat/completions"
+        try:
+            client = httpx.Client(
+                timeout=self.timeout,
+                transport=self.transport,
+                headers=headers,
+                follow_redirects=False,
+                trust_env=goes_by_proxy(self.base_url),
+            )
+        except (ImportError, ValueError) as error:  # such as a SOCKS proxy without what it needs
+            raise LMMError(
+                f"{url} cannot be asked by the proxy that the environment names: {error}"
+            ) from error
         try:
             for left in range(self.retries, -1, -1):
                 wait = 0.5 * 2.0 ** (self.retries - left)
@@ -379,6 +389,16 @@ def check_address(base_url: str, api_key: str | None) -> None:
         raise OptionError(
             f"api_key would travel unencrypted to {address.hostname}: base_url must begin with https"
         )
+
+
+def goes_by_proxy(base_url: str) -> bool:
+    """Whether a proxy that the environment names (HTTP_PROXY, ALL_PROXY, ...) may carry requests to a server.
+
+    Not those to this machine over plain http: the proxy may be another machine, and could read the key. Over
+    https a proxy sees none of it.
+    """
+    address = urlsplit(base_url)
+    return not (address.scheme == "http" and address.hostname in _LOCAL)
 
 
 def check_key(api_key: str | None) -> str | None:

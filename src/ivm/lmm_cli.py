@@ -11,6 +11,7 @@ import typer
 
 from ivm.errors import OptionError
 from ivm.model_cli import Device, Model, ModelOptions, Threads, Threshold, open_masker
+from ivm.progress import say
 
 __all__ = ["ask"]
 
@@ -60,6 +61,8 @@ def ask(
 
     if not instruction:
         raise OptionError("there must be something to ask")
+    if picture is not None and picture.exists() and image.exists() and picture.samefile(image):
+        raise OptionError(f"{picture} is the source itself, which is never overwritten: choose another name")
     client = LMM(lmm, url, api_key=os.environ.get(key_variable))
     parsed = parse_tiles(tiles)
     check_chat(mode, show, {"threshold": threshold})  # before the model is loaded
@@ -72,8 +75,6 @@ def ask(
         else:
             turn = chat.ask(text)
             heatmap, rendered, reply = turn.heatmap, turn.rendered, turn.reply
-        if picture is not None:
-            write_image(rendered.image, picture)
         if as_json:
             record = {
                 "instruction": text,
@@ -83,9 +84,13 @@ def ask(
                 "kept_whole": rendered.kept_whole,
                 "usage": dict(reply.usage) if reply else {},
             }
-            typer.echo(json.dumps(record, ensure_ascii=False))
-            continue
-        if not heatmap.found:
-            typer.echo(f"not found ({heatmap.score:.0%} sure): {text}", err=True)
-        if reply is not None:
-            typer.echo(reply.text)
+            say(json.dumps(record, ensure_ascii=False))
+        else:
+            if not heatmap.found:
+                say(f"not found ({heatmap.score:.0%} sure): {text}", err=True)
+            if reply is not None:
+                say(reply.text)
+        if (
+            picture is not None
+        ):  # last: an answer that was paid for is told whether or not this can be written
+            write_image(rendered.image, picture)

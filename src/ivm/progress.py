@@ -1,4 +1,4 @@
-"""The bar that long commands show."""
+"""What commands show: lines, and the bar of those that take long."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["progress"]
+__all__ = ["progress", "say"]
+
+
+def say(text: str, err: bool = False) -> None:
+    """Print a line; a file name or an answer that is no valid text must not break it."""
+    import typer
+
+    typer.echo(text.encode("utf-8", "replace").decode("utf-8"), err=err)
 
 
 @contextmanager

@@ -206,7 +206,7 @@ def render(
         )
     box = heatmap.box(threshold)
     if (box is None or not heatmap.found) and not_found == "error":
-        limit = heatmap.threshold if threshold is None else threshold
+        limit = heatmap.threshold if threshold is None else check_threshold(threshold)
         why = (
             f"found is False, score {heatmap.score:.2f}" if not heatmap.found else f"no value above {limit:g}"
         )

@@ -7,9 +7,10 @@ httpx = pytest.importorskip("httpx")
 pytest.importorskip("fastapi")
 
 from fastapi import FastAPI  # noqa: E402
+from pydantic import ValidationError  # noqa: E402
 
 from ivm.lmm import image_url  # noqa: E402
-from ivm.server.app import create_app  # noqa: E402
+from ivm.server.app import MaskRequest, create_app  # noqa: E402
 from ivm.server.pictures import decode_picture  # noqa: E402
 from ivm.types import Heatmap  # noqa: E402
 
@@ -163,3 +164,49 @@ def test_who_may_ask(url, colour_masker):
     assert ask(app, "POST", "/v1/mask", json=large, headers=right).status_code == 413
     form = {"content": b"{}", "headers": {**right, "content-type": "text/plain"}}
     assert "application/json" in ask(app, "POST", "/v1/mask", **form).json()["error"]["message"]
+
+
+def test_the_pictures_of_an_answer_are_bounded_together(url, colour_masker):
+    """Enlarged without loss, each of 32 instructions may make much of a small request."""
+    app = create_app(colour_masker, largest=60_000)
+    body = {"image": url, "mode": "transparent", "options": {"longest": 300}}
+    answer = ask(app, "POST", "/v1/mask", json={**body, "instruction": "red"})
+    assert answer.status_code == 200
+    size = len(answer.json()["results"][0]["picture"])
+    many = 60_000 // size + 1
+    answer = ask(app, "POST", "/v1/mask", json={**body, "instruction": ["red"] * many})
+    assert answer.status_code == 400
+    assert "at most 60000 bytes together" in answer.json()["error"]["message"]
+    answer = ask(app, "POST", "/v1/mask", json={**body, "instruction": ["red"] * many, "picture": False})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"instruction": [1] * 50_000},
+        {"instruction": "red", "tiles": ["x"] * 50_000},
+        {"instruction": "red", **{f"field {k}": 1 for k in range(50_000)}},
+    ],
+    ids=["instructions", "tiles", "fields"],
+)
+def test_of_very_many_faults_a_few_are_told(wrong):
+    """Each would be an object of its own, and take longer to tell than the request to send."""
+    with pytest.raises(ValidationError) as caught:
+        MaskRequest.model_validate({"image": "data:", **wrong})
+    assert caught.value.error_count() <= 3
+
+
+def test_what_is_no_text_breaks_no_answer(url, colour_masker):
+    content = f'{{"image": "{url}", "instruction": "red", "options": {{"\\ud800": 1}}}}'
+    headers = {"content-type": "application/json"}
+    answer = ask(create_app(colour_masker), "POST", "/v1/mask", content=content, headers=headers)
+    assert answer.status_code == 400
+    assert "options must be among" in answer.json()["error"]["message"]
+
+
+def test_a_threshold_as_text_is_told_like_a_number(url, colour_masker):
+    body = {"image": url, "instruction": "green", "options": {"threshold": "1", "not_found": "error"}}
+    answer = ask(create_app(colour_masker), "POST", "/v1/mask", json=body)
+    assert answer.status_code == 400
+    assert "not found" in answer.json()["error"]["message"]

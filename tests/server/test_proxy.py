@@ -301,3 +301,27 @@ def test_without_an_upstream_there_is_no_proxy(url, colour_masker):
     answer = asyncio.run(once())
     assert answer.status_code == 400
     assert "--upstream" in answer.json()["error"]["message"]
+
+
+def test_the_masked_pictures_of_a_chat_are_bounded_together(url, colour_masker):
+    messages = messages_for("the red box", [url] * 3)
+    size = len(
+        mask_messages(Darkroom(colour_masker), messages, Masking())[0][0]["content"][0]["image_url"]["url"]
+    )
+    mask_messages(Darkroom(colour_masker), messages, Masking(), largest=3 * size)
+    with pytest.raises(InputError, match="bytes together"):
+        mask_messages(Darkroom(colour_masker), messages, Masking(), largest=3 * size - 1)
+
+
+def test_a_proxy_of_the_environment_sees_no_key_for_this_machine(url, colour_masker, monkeypatch):
+    opened = []
+    plain = httpx.AsyncClient
+
+    def client(**options):
+        opened.append(options.get("trust_env", True))
+        return plain(**options)
+
+    monkeypatch.setattr("ivm.server.proxy.httpx.AsyncClient", client)
+    for at in ("http://localhost:1/v1", "https://up/v1"):
+        ask(Fake(), colour_masker, None, path="/v1/models", key="secret", at=at)
+    assert [trusts for trusts in opened if trusts is not True] == [False]

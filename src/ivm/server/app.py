@@ -14,14 +14,14 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Coroutine, Mapping
 from importlib.resources import files
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -29,11 +29,23 @@ from ivm.errors import InputError, IVMError, LMMError
 from ivm.lmm import image_url
 from ivm.masker import Masker
 from ivm.render import MODES
-from ivm.server.pictures import MAX_PIXELS, Darkroom, check_looks, decode_picture, facts
+from ivm.server.pictures import (
+    LARGEST,
+    MAX_PIXELS,
+    Darkroom,
+    check_looks,
+    check_sent,
+    decode_picture,
+    facts,
+)
 from ivm.server.proxy import Masking, Upstream, chat_completions, models
 from ivm.tiles import parse_tiles
 
 __all__ = ["MaskRequest", "create_app"]
+
+
+# Every wrong item of a list would become an error of its own, six hundred times as large as the item.
+_SHORT = Field(fail_fast=True)
 
 
 class MaskRequest(BaseModel):
@@ -41,11 +53,21 @@ class MaskRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _few(cls, given: Any) -> Any:
+        """As with lists: of very many fields one error is enough."""
+        if isinstance(given, dict) and len(given) > 2 * len(cls.model_fields):
+            raise ValueError(f"a request has the fields {', '.join(cls.model_fields)}, but has {len(given)}")
+        return given
+
     image: str = Field(description='a data URL: "data:image/jpeg;base64,..."')
-    instruction: str | list[str] = Field(description="one, or several about the same picture")
+    instruction: str | Annotated[list[str], _SHORT] = Field(
+        description="one, or several about the same picture"
+    )
     mode: str = Field("overlay", description="deployment mode: " + ", ".join(MODES))
     options: dict[str, Any] = Field({}, description="further options of ivm.render, such as threshold")
-    tiles: str | StrictInt | list[StrictInt] | None = Field(
+    tiles: str | StrictInt | Annotated[list[StrictInt], _SHORT] | None = Field(
         None, description="as in ivm mask: auto, a number, or rows x columns"
     )
     picture: bool = Field(True, description="send the masked picture as a data URL")
@@ -59,7 +81,7 @@ def create_app(
     *,
     token: str | None = None,
     hosts: tuple[str, ...] = (),
-    largest: int = 64 * 2**20,
+    largest: int = LARGEST,
     max_pixels: int = MAX_PIXELS,
 ) -> FastAPI:
     """The server as an ASGI application.
@@ -71,7 +93,7 @@ def create_app(
         token: clients of /v1 must send it as a bearer token; None: anybody may ask.
         hosts: names by which the server may be addressed, which keeps foreign web pages from reaching it
             under a name of their own (DNS rebinding); empty: any.
-        largest: bytes of the largest request.
+        largest: bytes of the largest request, and of all masked pictures that one request makes.
         max_pixels: of the largest picture that is taken, or made by enlarging.
     """
     app = FastAPI(
@@ -130,12 +152,14 @@ def create_app(
     @v1.post("/mask")
     async def mask(body: MaskRequest) -> dict[str, Any]:
         """Mask one picture by one or several instructions."""
-        return await run_in_threadpool(_mask, room, body)
+        return await run_in_threadpool(_mask, room, body, largest)
 
     @v1.post("/chat/completions")
     async def chat(request: Request) -> Any:
         """OpenAI's chat completions: every picture is masked by the latest question, all is passed on."""
-        return await chat_completions(request, room, upstream, masking or Masking(), pass_key=token is None)
+        return await chat_completions(
+            request, room, upstream, masking or Masking(), pass_key=token is None, largest=largest
+        )
 
     @v1.get("/models")
     async def known(request: Request) -> Any:
@@ -163,19 +187,20 @@ def _refused(request: Request, token: str | None, largest: int) -> JSONResponse 
     return None
 
 
-def _mask(room: Darkroom, body: MaskRequest) -> dict[str, Any]:
+def _mask(room: Darkroom, body: MaskRequest, largest: int) -> dict[str, Any]:
     content = decode_picture(body.image)
     asked = [body.instruction] if isinstance(body.instruction, str) else body.instruction
     if not asked:
         raise InputError("there must be at least one instruction")
     check_looks(len(asked), "instructions")
-    tiles, results = parse_tiles(body.tiles), []
+    tiles, results, sent = parse_tiles(body.tiles), [], 0
     for instruction in asked:
         heatmap, rendered = room.look(content, instruction, body.mode, body.options, tiles)
         threshold = body.options.get("threshold")
         result = facts(heatmap, rendered, threshold)
         if body.picture:
             result["picture"] = image_url(rendered.image)
+            sent = check_sent(sent + len(result["picture"]), largest)
         if body.rle:
             result["rle"] = heatmap.to_rle(threshold)
         results.append(result)
@@ -183,5 +208,6 @@ def _mask(room: Darkroom, body: MaskRequest) -> dict[str, Any]:
 
 
 def _refusal(status: int, message: str, kind: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    # Messages repeat what came, which may be long.
-    return JSONResponse({"error": {"message": message[:1000], "type": kind}}, status, headers)
+    # Messages repeat what came, which may be long, or no text that can be sent (half a surrogate pair).
+    told = message[:1000].encode("utf-8", "replace").decode("utf-8")
+    return JSONResponse({"error": {"message": told, "type": kind}}, status, headers)

@@ -39,6 +39,9 @@ RENDER_OPTIONS = frozenset(
 MAX_PIXELS = 25_000_000
 """Larger pictures are refused, and none is enlarged beyond it, unless the server says otherwise."""
 
+LARGEST = 64 * 2**20
+"""Bytes of the largest request, and of the pictures that one makes, unless the server says otherwise."""
+
 MAX_LOOKS = 32
 """Instructions about a picture, or pictures of a chat, that one request may hold."""
 
@@ -123,6 +126,20 @@ def check_looks(count: int, of: str) -> None:
     """
     if count > MAX_LOOKS:
         raise InputError(f"a request may hold at most {MAX_LOOKS} {of}, but has {count}")
+
+
+def check_sent(size: int, largest: int) -> int:
+    """Return `size`, the bytes of the masked pictures of one request so far, if they may be so many.
+
+    Raises:
+        InputError: they are more than `largest`.
+    """
+    if size > largest:
+        raise InputError(
+            f"the masked pictures of a request may have at most {largest} bytes together, but have more: "
+            "ask for fewer, or for smaller ones (longest)"
+        )
+    return size
 
 
 def check_allowed(options: Mapping[str, Any]) -> None:

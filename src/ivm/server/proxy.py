@@ -20,9 +20,17 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response, StreamingResponse
 
 from ivm.errors import InputError, LMMError, OptionError
-from ivm.lmm import check_address, check_chat, check_key, image_url
+from ivm.lmm import check_address, check_chat, check_key, goes_by_proxy, image_url
 from ivm.render import Transform, shrink
-from ivm.server.pictures import Darkroom, check_allowed, check_looks, decode_picture, facts
+from ivm.server.pictures import (
+    LARGEST,
+    Darkroom,
+    check_allowed,
+    check_looks,
+    check_sent,
+    decode_picture,
+    facts,
+)
 from ivm.tiles import parse_tiles
 from ivm.types import check_instruction
 
@@ -91,21 +99,23 @@ class Masking:
 
 
 def mask_messages(
-    room: Darkroom, messages: list[Any], masking: Masking
+    room: Darkroom, messages: list[Any], masking: Masking, largest: int = LARGEST
 ) -> tuple[list[Any], list[dict[str, Any]]]:
     """A copy of the messages with masked pictures, and what was found in each picture.
 
     The `transform` of what was found maps the picture that the LMM is shown, of two the second, to the one
-    that came.
+    that came. `largest`: bytes of all masked pictures together, as they are sent.
 
     Raises:
-        InputError: a message or a picture has another form than OpenAI's, or there are too many pictures.
+        InputError: a message or a picture has another form than OpenAI's, or there are too many pictures, or
+            too large ones.
     """
     if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
         raise InputError("messages must be a list of objects")
     instruction = masking.instruction or _latest_text(messages)
     masked: list[Any] = []
     found: list[dict[str, Any]] = []
+    sent = 0
     for message in messages:
         content = message.get("content")
         if not isinstance(content, list):
@@ -132,6 +142,7 @@ def mask_messages(
                 rendered = shrink(rendered, masking.longest)
                 detail = {"detail": given["detail"]} if isinstance(given, dict) and "detail" in given else {}
                 shown = {"url": image_url(rendered.image), **detail}
+                sent = check_sent(sent + len(shown["url"]), largest)
                 parts.append({"type": "image_url", "image_url": shown})
             else:  # the LMM sees the picture alone, as it came
                 size = rendered.transform.original_size
@@ -157,7 +168,12 @@ def _latest_text(messages: list[Any]) -> str:
 
 
 async def chat_completions(
-    request: Request, room: Darkroom, upstream: Upstream | None, masking: Masking, pass_key: bool = True
+    request: Request,
+    room: Darkroom,
+    upstream: Upstream | None,
+    masking: Masking,
+    pass_key: bool = True,
+    largest: int = LARGEST,
 ) -> Response:
     """Mask the pictures of a request, pass it on, and pass the answer back, as a stream if it is one.
 
@@ -167,6 +183,7 @@ async def chat_completions(
         upstream: where it goes.
         masking: how, where the request does not say.
         pass_key: whether the client's authorisation is for the upstream, and not for this server.
+        largest: bytes of all masked pictures together.
 
     Raises:
         InputError: the request cannot be used, or there is no upstream.
@@ -181,7 +198,9 @@ async def chat_completions(
     if not isinstance(body, dict):
         raise InputError("the body must be a JSON object")
     masking = _asked(masking, body.pop("ivm", None))
-    messages, found = await run_in_threadpool(mask_messages, room, body.get("messages") or [], masking)
+    messages, found = await run_in_threadpool(
+        mask_messages, room, body.get("messages") or [], masking, largest
+    )
     try:
         passed = json.dumps({**body, "messages": messages}, allow_nan=False)
     except (ValueError, RecursionError) as error:  # Python reads NaN and Infinity, which JSON does not have
@@ -270,9 +289,18 @@ def _authorisation(upstream: Upstream, request: Request | None) -> str | None:
 
 def _client(upstream: Upstream, authorisation: str | None) -> httpx.AsyncClient:
     headers = {"authorization": authorisation} if authorisation else {}
-    return httpx.AsyncClient(
-        timeout=upstream.timeout, transport=upstream.transport, headers=headers, follow_redirects=False
-    )
+    try:
+        return httpx.AsyncClient(
+            timeout=upstream.timeout,
+            transport=upstream.transport,
+            headers=headers,
+            follow_redirects=False,
+            trust_env=goes_by_proxy(upstream.base_url),
+        )
+    except (ImportError, ValueError) as error:  # such as a SOCKS proxy without what it needs
+        raise LMMError(
+            f"{upstream.base_url} cannot be asked by the proxy that the environment names: {error}"
+        ) from error
 
 
 def _asked(masking: Masking, given: Any) -> Masking:
