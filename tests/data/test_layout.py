@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import tarfile
 import zlib
 
 import numpy as np
@@ -267,3 +268,17 @@ def test_no_pixel_is_passed_over_when_scaling_down(factor):
         values = np.zeros((side, side), np.float32)
         values[y, x] = 1.0
         assert scale_pixels(values, (24, 24)).sum() > 0.0
+
+
+@pytest.mark.parametrize(("kind", "words"), [(tarfile.SYMTYPE, "x.json"), (tarfile.GNUTYPE_SPARSE, "x.json")])
+def test_links_and_sparse_files_are_damage(kind, words):
+    """One leads elsewhere, the other unpacks 512 bytes to gigabytes."""
+    info = tarfile.TarInfo("x.json")
+    info.type, info.linkname = kind, "y"
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    if kind == tarfile.GNUTYPE_SPARSE:
+        block[483:495] = b"00000777777\0"  # its size when unpacked
+        block[148:156] = b" " * 8
+        block[148:156] = f"{sum(block):06o}\0 ".encode()
+    with pytest.raises(DataError, match=f"{words} is no plain file"):
+        read_members(bytes(block))

@@ -103,3 +103,34 @@ def test_the_real_packs_read():
         assert sum(bool(photo.unsought) for photo in pack.photos) == without_scenery
         photo = next(iter(pack.split("test")))
         assert np.stack([region.mask() for region in photo.regions]).shape[1:] == photo.image().shape[:2]
+
+
+def test_a_mask_whose_runs_fall_short_is_an_error_not_what_the_memory_held(tmp_path, write_pack):
+    folder = write_pack(tmp_path / "short", [[("dog", (9, 9, 9), (0, 0, 20, 20))]])
+    file = folder / "annotations.json"
+    content = json.loads(file.read_text())
+    size = [content["images"][0]["height"], content["images"][0]["width"]]
+    for counts in ([3, 5], "35"):
+        content["annotations"][0]["segmentation"] = {"size": size, "counts": counts}
+        file.write_text(json.dumps(content))
+        with pytest.raises(DataError, match="must add up to its pixels"):
+            read_pack(folder).photos[0].regions[0].mask()
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "words"),
+    [
+        ("images", {"file_name": "../../secret.png"}, "must lie in images"),
+        ("images", {"file_name": None}, "must have 'file_name'"),
+        ("images", {"file_name": "a\ud83d.png"}, "no valid text"),
+        ("annotations", 7, "annotation 7 is malformed"),
+    ],
+)
+def test_wrong_records_of_a_pack_are_told(tmp_path, write_pack, part, change, words):
+    folder = write_pack(tmp_path / "wrong", [[("dog", (9, 9, 9), (0, 0, 20, 20))]])
+    file = folder / "annotations.json"
+    content = json.loads(file.read_text())
+    content[part][0] = change if isinstance(change, int) else content[part][0] | change
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=words):
+        read_pack(folder)

@@ -95,3 +95,9 @@ def test_unreadable_files_are_data_errors(tmp_path):
         read_json(tmp_path / "deep.json")
     (tmp_path / "good.json").write_text(json.dumps({"a": "é"}))
     assert read_json(tmp_path / "good.json") == {"a": "é"}
+
+
+def test_a_problem_is_text_whatever_the_record_held():
+    problem = Problem("a.json", "item \ud83d", "no file has the name '\ud83d.png'")
+    assert str(problem).encode() == b"a.json: item \\ud83d: no file has the name '\\ud83d.png'"
+    assert Problem("a.json", 3, "x").place == 3

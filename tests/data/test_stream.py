@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import pickle
 from collections import Counter
 
@@ -191,9 +192,21 @@ def test_damage_names_shard_and_sample(tmp_path):
     tar.unlink()
     with pytest.raises(DataError, match="cannot read"):
         ShardSet(tmp_path)[0]
-    (tmp_path / "shard-000000.json").write_text("{}")
+    sidecar = tmp_path / "shard-000000.json"
+    content = json.loads(sidecar.read_text())
+    tar.write_bytes(good)
+    for offsets in ([-5, 10], [10, 5], [0, 10**15], [0, 10**30]):
+        sidecar.write_text(json.dumps(content | {"offsets": offsets}))
+        with pytest.raises(DataError, match=r"outside of the shard|is damaged"):
+            ShardSet(tmp_path)[0]
+    sidecar.write_text("{}")
     with pytest.raises(DataError, match="is damaged"):
         ShardSet(tmp_path)[0]
+    index = json.loads((tmp_path / "index.json").read_text())
+    index["shards"][0]["bytes"] = "9"
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    with pytest.raises(DataError, match="whole numbers"):
+        ShardSet(tmp_path)
 
 
 def test_an_empty_store_has_nothing_to_stream(tmp_path):

@@ -195,3 +195,11 @@ def _runs(pid):
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
     except OSError:
         return False
+
+
+def test_what_is_wrong_with_the_sources_is_told_by_workers_too(pack_folder, tmp_path):
+    (pack_folder / "annotations.json").write_text("{")
+    spec = SynthesisSpec({"photo": 1.0}, photos=(str(pack_folder),))
+    for workers in (1, 2):
+        with pytest.raises(DataError, match="is not JSON"):
+            synthesize(spec, 200, 0, tmp_path / str(workers), workers)

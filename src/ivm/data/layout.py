@@ -264,6 +264,9 @@ def _read_any_members(block: bytes) -> dict[str, bytes]:
     try:
         with tarfile.open(fileobj=io.BytesIO(block + bytes(2 * tarfile.BLOCKSIZE)), mode="r:") as tar:
             for info in tar:
+                # A link leads elsewhere, and a sparse file unpacks to any size.
+                if info.issparse() or not info.isreg():
+                    raise DataError(f"the shard is damaged: {info.name} is no plain file")
                 content = tar.extractfile(info)
                 if content is not None:
                     members[info.name.partition(".")[2]] = content.read()

@@ -10,11 +10,14 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ivm.data.readers.files import below, runs_of
+from ivm.data.records import get
 from ivm.errors import DataError, ImageError
 from ivm.images import read_image
 
@@ -76,8 +79,11 @@ class Region:
         from pycocotools import mask as coco_mask
 
         try:
+            # The decoder leaves what the runs do not reach as the memory was.
+            if _pixels(self.rle["counts"]) != self.rle["size"][0] * self.rle["size"][1]:
+                raise ValueError("its run lengths must add up to its pixels")
             mask = coco_mask.decode(self.rle)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, IndexError) as error:
             raise DataError(
                 f"annotation {self.annotation_id}: the mask cannot be decoded: {error}"
             ) from error
@@ -199,11 +205,11 @@ def read_pack(folder: str | os.PathLike[str]) -> Pack:
     scenery: set[str] = set()
     has_instances = False
     for annotation in annotations:
-        number = annotation.get("id", -1)
+        number = annotation.get("id", -1) if isinstance(annotation, dict) else annotation
         try:
             image, name = images[annotation["image_id"]], names[annotation["category_id"]]
             rle = _to_rle(annotation["segmentation"], image["height"], image["width"])
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise DataError(f"{file}: annotation {number} is malformed: {error!r}") from error
         if list(rle["size"]) != [image["height"], image["width"]]:
             raise DataError(
@@ -228,9 +234,22 @@ def read_pack(folder: str | os.PathLike[str]) -> Pack:
             for region in by_image.get(key, ())
         )
         unsought = () if any(region.name in scenery for region in regions) else tuple(sorted(scenery))
-        name, path = image["file_name"], folder / "images" / image["file_name"]
-        photos.append(Photo(folder.name, name, path, image["width"], image["height"], regions, unsought))
+        try:
+            name, width, height = (get(image, key, kind) for key, kind in _OF_IMAGES)
+            path = below(folder / "images", name)
+        except DataError as error:
+            raise DataError(f"{file}: image {key}: {error}") from error
+        photos.append(Photo(folder.name, name, path, width, height, regions, unsought))
     return Pack(folder.name, tuple(sorted(set(names.values()))), tuple(photos))
+
+
+_OF_IMAGES = (("file_name", str), ("width", int), ("height", int))
+
+
+@lru_cache(maxsize=2**16)  # masks are decoded again and again
+def _pixels(counts: bytes) -> int:
+    """How many pixels the runs of a compressed encoding cover."""
+    return sum(runs_of(counts))
 
 
 def _to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:

@@ -99,10 +99,13 @@ def preview_page(
     path = Path(path)
     temporary = path.with_name(f".{path.name}-{os.getpid()}.tmp")
     try:
-        temporary.write_text(page, encoding="utf-8")
+        # Half a surrogate pair, as JSON may hold, is shown by its number.
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
         temporary.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
     return len(cards)
 
 

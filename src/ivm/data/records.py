@@ -70,6 +70,13 @@ class Problem:
     place: int | str
     reason: str
 
+    def __post_init__(self) -> None:
+        """What is wrong with a record may be that it is no text: the report must hold it all the same."""
+        for name in ("file", "place", "reason"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                object.__setattr__(self, name, value.encode("utf-8", "backslashreplace").decode("utf-8"))
+
     def __str__(self) -> str:
         place = f"{self.file}:{self.place}" if isinstance(self.place, int) else f"{self.file}: {self.place}"
         return f"{place}: {self.reason}"

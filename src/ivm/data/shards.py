@@ -89,6 +89,8 @@ def read_index(folder: str | os.PathLike[str]) -> Index:
         raise DataError(f"{path} must be an index of version {VERSION}, but is not")
     try:
         shards = tuple(Shard(**shard) for shard in content["shards"])
+        if not all(isinstance(n, int) for shard in shards for n in (shard.samples, shard.bytes)):
+            raise TypeError("samples and bytes of a shard must be whole numbers")
         return Index(
             folder, content["samples"], shards, content["counts"], content["skipped"], content["recipe"]
         )

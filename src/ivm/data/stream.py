@@ -95,10 +95,12 @@ class ShardReader:
             keys, offsets = content["keys"], np.array(content["offsets"], np.int64)
             if not len(keys) == len(offsets) - 1 == shard.samples:
                 raise DataError(f"{path.with_suffix('.json')} must list {shard.samples} samples")
+            if offsets[0] < 0 or offsets[-1] > shard.bytes or (np.diff(offsets) < 0).any():
+                raise DataError(f"{path.with_suffix('.json')} has offsets outside of the shard")
             file = os.open(path, os.O_RDONLY)
         except OSError as error:
             raise DataError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise DataError(f"{path.with_suffix('.json')} is damaged: {error}") from error
         self._open[number] = (file, keys, offsets)
         if len(self._open) > self._most:

@@ -255,14 +255,15 @@ def _scenes(spec: SynthesisSpec, seed: int, indices: range, workers: int) -> Ite
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+_given: tuple[SynthesisSpec, int] | None = None  # to this process
 _worker: Synthesis | None = None  # of this process
 
 
 def _start_worker(spec: SynthesisSpec, seed: int) -> None:
-    global _worker
+    global _given
     cv2.setNumThreads(1)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    _worker = Synthesis(spec, seed)
+    _given = (spec, seed)
 
 
 def _die_with_parent() -> None:
@@ -274,7 +275,10 @@ def _die_with_parent() -> None:
 
 
 def _work(indices: range) -> list[_Encoded]:
-    assert _worker is not None
+    global _worker
+    if _worker is None:  # not when the process starts: what is wrong there breaks the pool without a word
+        assert _given is not None
+        _worker = Synthesis(*_given)
     return [_encoded(_worker, index) for index in indices]
 
 

@@ -58,15 +58,17 @@ def test_wrong_annotations_are_told_and_their_name_left_out(official, write_json
         {"id": 4, "image_id": 9, "category_id": 1, "segmentation": [[1, 2]]},
         {"id": 5, "image_id": 9, "category_id": 7, "segmentation": box(0, 0, 4, 4)},
         {"id": 6, "image_id": 10, "category_id": 1, "segmentation": box(0, 0, 4, 4)},
+        {"id": 8, "image_id": [9], "category_id": 1, "segmentation": box(0, 0, 4, 4)},
     ]
     write_json(root / "annotations" / "instances_train2017.json", content)
     report = Report()
     assert [s.instructions[0] for s in samples(read_coco(root), report)] == ["brick wall"]
     reasons = [str(p) for p in report.problems]
     assert "annotations/instances_train2017.json: annotation 6: refers to an unknown image 10" in reasons[0]
-    assert "annotation 4: a polygon" in reasons[1]
-    assert "unknown category 7" in reasons[2]
-    assert "'dog' is left out" in reasons[3]
+    assert "annotation 8: refers to an unknown image [9]" in reasons[1]
+    assert "annotation 4: a polygon" in reasons[2]
+    assert "unknown category 7" in reasons[3]
+    assert "'dog' is left out" in reasons[4]
 
 
 def test_a_photo_of_another_size_is_told(official, photo):

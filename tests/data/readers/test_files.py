@@ -24,12 +24,18 @@ from ivm.data.readers.files import (
     segmentation_mask,
     short_name,
 )
-from ivm.errors import DataError
+from ivm.errors import DataError, OptionError
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../a.jpg", "a/../../b.jpg", "a\0b"])
 def test_names_do_not_lead_out_of_their_folder(tmp_path, name):
     with pytest.raises(DataError, match="must lie in"):
+        below(tmp_path, name)
+
+
+@pytest.mark.parametrize("name", ["\ud83d.png", "a" * 300, "b/" + "é" * 130 + ".jpg"])
+def test_names_that_no_file_can_have_are_told(tmp_path, name):
+    with pytest.raises(DataError, match="no file has"):
         below(tmp_path, name)
 
 
@@ -181,3 +187,11 @@ def test_links_are_followed_and_never_round(tmp_path, photo):
     (tmp_path / "mine" / "again").symlink_to(tmp_path / "mine")
     (tmp_path / "mine" / "gone.json").symlink_to(tmp_path / "nowhere")
     assert fingerprint(tmp_path / "mine")["files"] == 2
+
+
+def test_a_source_is_not_written_into_itself(tmp_path):
+    """Nothing would count, and a change of the source would go unnoticed."""
+    (tmp_path / "t.csv").write_text("image,instruction\n")
+    with pytest.raises(OptionError, match="another folder than the source"):
+        fingerprint(tmp_path, tmp_path)
+    assert fingerprint(tmp_path, tmp_path / "store")["files"] == 1

@@ -72,3 +72,13 @@ def test_readers_are_chosen_by_name(root):
     assert len(list(entries("csv", root, {"table": "table.csv"}))) == 1
     with pytest.raises(OptionError, match="'csv' takes table, but got 'tabel'"):
         entries("csv", root, {"tabel": "x"})
+
+
+def test_pictures_without_a_suffix_have_ids_of_their_own(root, photo):
+    for name in ("abc", "d.v1/abc", "a.1.jpg"):
+        photo(root / "made.png").tofile(root / "unused")
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes((root / "made.png").read_bytes())
+    write(root, "image,instruction\nabc,x\nd.v1/abc,x\na.1.jpg,x\nsub/b.jpg,x\n")
+    found = [sample.image_id for sample in samples(read_csv(root))]
+    assert found == ["mine/abc", "mine/d.v1-abc", "mine/a.1", "mine/sub-b"]

@@ -24,7 +24,12 @@ def test_phrases_with_all_their_regions(tmp_path, photo, write_json):
         "phrase": "wipers on trains",
         "phrase_structure": {"name": "wipers", "type": "relation"},
     }
-    bad = [{**task, "task_id": "b", "Polygons": []}, {**task, "task_id": "c", "image_id": 6}, 7]
+    bad = [
+        {**task, "task_id": "b", "Polygons": []},
+        {**task, "task_id": "c", "image_id": 6},
+        7,
+        {**task, "Polygons": [5]},
+    ]
     write_json(tmp_path / "refer_miniv.json", [task, *bad])
     report = Report()
     (sample,) = samples(read_phrasecut(tmp_path), report)
@@ -32,7 +37,7 @@ def test_phrases_with_all_their_regions(tmp_path, photo, write_json):
     assert sample.kind == "phrase, relation"
     assert sample.targets == ("wipers",)
     assert sample.image_id == "vg/5"
-    assert [p.place for p in report.problems] == ["task b", "task c", "item 3"]
+    assert [p.place for p in report.problems] == ["task b", "task c", "item 3", "task 5__1"]
 
 
 def shapes(*given):

@@ -48,19 +48,18 @@ def read_coco(root: Path, annotations: str = "", images: str = "", source: str =
     file, content, folder = _open(root, annotations, images, "instances_*.json")
     names, groups = _categories(content, file), defaultdict(list)
     listed = short_name(file, root)
-    known = {image.get("id") for image in _list(content, "images", file) if isinstance(image, dict)}
+    known = {_key(image, "id") for image in _list(content, "images", file)} - {None}
     for annotation in _list(content, "annotations", file):
-        key = annotation.get("image_id") if isinstance(annotation, dict) else None
+        key = _key(annotation, "image_id")
         if key in known:
             groups[key].append(annotation)
         else:
-            number = annotation.get("id") if isinstance(annotation, dict) else annotation
-            yield Entry.bad(listed, f"annotation {number}", f"refers to an unknown image {key}")
+            told = annotation.get("id") if isinstance(annotation, dict) else annotation
+            image = annotation.get("image_id") if isinstance(annotation, dict) else None
+            yield Entry.bad(listed, f"annotation {told}", f"refers to an unknown image {image}")
     for image in content["images"]:
-        number = image.get("id") if isinstance(image, dict) else image
-        mine = groups.get(number, []) if isinstance(image, dict) else []
-        load = partial(_load_instances, image, mine, names, folder, root, source)
-        yield Entry(listed, f"image {number}", load)
+        load = partial(_load_instances, image, groups.get(_key(image, "id"), []), names, folder, root, source)
+        yield Entry(listed, f"image {image.get('id') if isinstance(image, dict) else image}", load)
 
 
 def read_coco_panoptic(
@@ -81,11 +80,18 @@ def read_coco_panoptic(
     file, content, folder = _open(root, annotations, images, "panoptic_*.json")
     home = below(root, segments) if segments else file.with_suffix("")
     names, listed = _categories(content, file), short_name(file, root)
-    photos = {image.get("id"): image for image in _list(content, "images", file) if isinstance(image, dict)}
+    photos = {_key(image, "id"): image for image in _list(content, "images", file)}
+    photos.pop(None, None)
     for annotation in _list(content, "annotations", file):
-        key = annotation.get("image_id") if isinstance(annotation, dict) else None
+        key = _key(annotation, "image_id")
         load = partial(_load_segments, annotation, photos.get(key), names, folder, home, root, source)
         yield Entry(listed, f"image {key}", load)
+
+
+def _key(record: Any, name: str) -> int | str | None:
+    """`record[name]` if it can identify a picture, else None."""
+    value = record.get(name) if isinstance(record, dict) else None
+    return value if isinstance(value, int | str) else None
 
 
 def _open(root: Path, annotations: str, images: str, pattern: str) -> tuple[Path, dict[str, Any], Path]:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ivm.data.records import get
-from ivm.errors import DataError, ImageError
+from ivm.errors import DataError, ImageError, OptionError
 from ivm.images import IMAGE_SUFFIXES, MAX_PIXELS, read_image
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "load_image",
     "photo_id",
     "polygons_mask",
+    "runs_of",
     "segmentation_mask",
     "short_name",
 ]
@@ -50,11 +51,16 @@ def below(root: Path, name: str) -> Path:
     """`root / name`, where `name` comes from an annotation file and must not lead out of `root`.
 
     Raises:
-        DataError: it leads out.
+        DataError: it leads out, or no file can have this name.
     """
     path = Path(name)
     if path.is_absolute() or ".." in path.parts or "\0" in name:
         raise DataError(f"a file must lie in {root.name}, but its name is {name!r}")
+    try:
+        if any(len(part.encode()) > 255 for part in path.parts):
+            raise DataError(f"no file has so long a name: {name[:40]!r}...")
+    except UnicodeEncodeError as error:  # half a surrogate pair, as JSON may hold
+        raise DataError(f"no file has the name {name!r}: it is no valid text") from error
     return root / path
 
 
@@ -87,9 +93,14 @@ def fingerprint(
 
     Args:
         root: folder of the source.
-        leave_out: folder below it that does not count.
+        leave_out: folder below it that does not count, such as what is being made of it.
         kinds: endings of the names that count, in lower case.
+
+    Raises:
+        OptionError: `leave_out` is the source itself: nothing would count.
     """
+    if leave_out is not None and leave_out.resolve() == root.resolve():
+        raise OptionError(f"output must be another folder than the source, but both are {root}")
     digest, files, size = hashlib.sha256(), 0, 0
     entered = set()
     for folder, folders, names in os.walk(root, followlinks=True):  # photos are often linked from elsewhere
@@ -234,14 +245,14 @@ def segmentation_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
                 raw = counts.encode("ascii") if isinstance(counts, str) else counts
                 runs = {"size": [height, width], "counts": raw}
                 # The decoder writes as many pixels as the runs say: check them before it does.
-                if not raw or int(np.sum(_runs_of(raw))) != height * width:
+                if not raw or int(np.sum(runs_of(raw))) != height * width:
                     raise DataError("the run lengths of a mask must add up to its pixels")
         return coco_mask.decode(runs).astype(bool)
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError) as error:
         raise DataError(f"the mask cannot be decoded: {error!r}") from error
 
 
-def _runs_of(counts: bytes) -> list[int]:
+def runs_of(counts: bytes) -> list[int]:
     """The run lengths in COCO's compressed form: six bits a character, differences from the third run on."""
     runs: list[int] = []
     position = 0

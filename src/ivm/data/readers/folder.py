@@ -92,7 +92,7 @@ def _load(row: dict[str | None, str | None], root: Path, line: int) -> Iterator[
         heatmap,
         source,
         human=human in _YES,
-        image_id=photo_id(source, cell["image"].rpartition(".")[0].replace("/", "-") + ".x"),
+        image_id=photo_id(source, Path(cell["image"]).with_suffix("").as_posix().replace("/", "-") + ".x"),
         kind=cell.get("kind", ""),
         provenance={"image": cell["image"], "mask": cell.get("mask", ""), "line": line},
     )

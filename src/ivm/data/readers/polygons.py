@@ -46,7 +46,10 @@ def read_phrasecut(root: Path, split: str = "", images: str = "images") -> Itera
 
 
 def _load_phrase(task: Any, folder: Path, root: Path, listed: str) -> Iterator[Record]:
-    polygons = [polygon for one in get(task, "Polygons", list) for polygon in one]
+    parts = get(task, "Polygons", list)
+    if not all(isinstance(one, list) for one in parts):
+        raise DataError("'Polygons' must hold lists of polygons")
+    polygons = [polygon for one in parts for polygon in one]
     if not polygons:
         raise DataError("a phrase must have polygons, but has none")
     name = f"{get(task, 'image_id', int)}.jpg"
