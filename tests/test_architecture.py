@@ -20,6 +20,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 # A module imports lower tiers or its own folder, never sideways or up.
 TIERS = {
     "errors": 0,
+    "files": 1,
     "types": 1,
     "images": 1,
     "render": 2,
@@ -43,6 +44,7 @@ TIERS = {
 # Files that one module was split into live in its room: part -> room.
 PARTS = {
     "blending": "render",
+    "endpoint": "lmm",
     "geometry": "render",
     "annotation_cli": "cli",
     "data_cli": "cli",

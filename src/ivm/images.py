@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import struct
-import threading
 import warnings
 import zlib
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ivm.errors import ImageError, OutputError
+from ivm.files import whole
 
 __all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageLike", "read_image", "write_image"]
 
@@ -152,24 +152,11 @@ def write_image(image: np.ndarray, path: str | os.PathLike[str], quality: int = 
         options["quality"] = quality
     elif format_ == "PNG":
         options["compress_level"] = 3  # a third of the time of Pillow's 6, and about a tenth more bytes
-    # A short name of its own: two threads may write one path, and a long name may not grow any further.
-    temporary = path.with_name(f".ivm-{os.getpid()}-{threading.get_ident()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            Image.fromarray(np.ascontiguousarray(image)).save(file, format=format_, **options)
-        temporary.replace(path)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"cannot write {str(path)!r}: {reason}") from error
-    finally:  # also when the user interrupts
-        _remove(temporary)
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except (OSError, ValueError):
-        return  # the folder does not exist or the name cannot: nothing was written there
+        with whole(path) as temporary:
+            Image.fromarray(np.ascontiguousarray(image)).save(temporary, format=format_, **options)
+    except ValueError as error:  # a name that cannot be, a picture that the format cannot hold
+        raise OutputError(f"cannot write {str(path)!r}: {error}") from error
 
 
 def _from_array(array: np.ndarray, max_pixels: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ivm.errors import DataError, InputError, IVMError, OptionError, OutputError
+from ivm.files import whole, write_text
 from ivm.images import IMAGE_SUFFIXES, read_image, write_image
 from ivm.masker import Masker
 from ivm.render import check_options, render
@@ -225,14 +226,8 @@ def write_heatmap(heatmap: Heatmap, path: Path) -> None:
     if path.suffix.lower() != ".npy":
         write_image(np.rint(heatmap.values * 255).astype(np.uint8), path)
         return
-    temporary = path.with_name(f".ivm-{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.save(file, heatmap.values, allow_pickle=False)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {str(path)!r}: {error.strerror}") from error
+    with whole(path) as temporary:
+        np.save(temporary, heatmap.values, allow_pickle=False)
 
 
 def mask_items(
@@ -393,13 +388,11 @@ def _open_record(
                 files += [heatmaps / output] if heatmaps is not None else []
             if output and all(file.exists() for file in files):  # all that is asked of another job's pictures
                 done[output] = record
-        kept = "".join(_line(record) for record in done.values())
-        if kept != text:
-            temporary = folder / f".{RESULTS}.{os.getpid()}.tmp"
-            temporary.write_text(kept, encoding="utf-8")
-            temporary.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {str(path)!r}: {error.strerror}") from error
+    kept = "".join(_line(record) for record in done.values())
+    if kept != text:
+        write_text(path, kept)
     return done
 
 

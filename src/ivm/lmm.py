@@ -14,11 +14,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 
+from ivm.endpoint import check_address, check_key, goes_by_proxy
 from ivm.errors import ImageError, LMMError, OptionError, require
 from ivm.images import ImageLike, read_image
 from ivm.masker import Masker
@@ -33,10 +33,7 @@ __all__ = [
     "MaskedChat",
     "Reply",
     "Turn",
-    "check_address",
     "check_chat",
-    "check_key",
-    "goes_by_proxy",
     "image_url",
     "messages_for",
 ]
@@ -53,7 +50,6 @@ BOTH_NOTE = "The first picture is whole. In the second, what does not matter for
 
 _RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
 _LONGEST_WAIT = 30.0  # seconds, whatever a server asks for
-_LOCAL = {"localhost", "127.0.0.1", "::1"}
 
 
 @dataclass(frozen=True)
@@ -367,50 +363,6 @@ def image_url(image: np.ndarray, longest: int | None = None, quality: int = 90) 
             f"a picture of {width}x{height} pixels is too large for {kind.upper()}: make it smaller"
         )
     return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode('ascii')}"
-
-
-def check_address(base_url: str, api_key: str | None) -> None:
-    """Whether an LMM server may be asked at this address with this key.
-
-    Raises:
-        OptionError: it is no http address, holds a password, or the key would travel unencrypted.
-    """
-    expected = f"base_url must be such as http://localhost:8000/v1, but got {base_url.rpartition('@')[2]!r}"
-    try:
-        address = urlsplit(base_url)
-        _ = address.port  # reads it: a port may be no number
-    except ValueError as error:
-        raise OptionError(f"{expected}: {error}") from None
-    if address.scheme not in ("http", "https") or not address.hostname:
-        raise OptionError(expected)
-    if address.username or address.password:
-        raise OptionError("base_url must not hold a user or password: pass api_key")
-    if api_key and address.scheme == "http" and address.hostname not in _LOCAL:
-        raise OptionError(
-            f"api_key would travel unencrypted to {address.hostname}: base_url must begin with https"
-        )
-
-
-def goes_by_proxy(base_url: str) -> bool:
-    """Whether a proxy that the environment names (HTTP_PROXY, ALL_PROXY, ...) may carry requests to a server.
-
-    Not those to this machine over plain http: the proxy may be another machine, and could read the key. Over
-    https a proxy sees none of it.
-    """
-    address = urlsplit(base_url)
-    return not (address.scheme == "http" and address.hostname in _LOCAL)
-
-
-def check_key(api_key: str | None) -> str | None:
-    """A key as it is sent: without white space around it, as a file's last line end; None if nothing is left.
-
-    Raises:
-        OptionError: a header cannot hold it. The message does not, either.
-    """
-    key = api_key.strip() if isinstance(api_key, str) else api_key
-    if key and not (isinstance(key, str) and key.isascii() and key.isprintable()):
-        raise OptionError("api_key must be printable ASCII text, but is not (it is not shown)")
-    return key or None
 
 
 def check_chat(mode: str, show: str, options: Mapping[str, Any]) -> None:

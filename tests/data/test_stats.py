@@ -110,11 +110,12 @@ def test_what_a_call_does_not_write_does_not_stay(plain, tmp_path, monkeypatch):
     assert sorted(path.name for path in folder.iterdir()) == ["instructions.png", "stats.json"]
     before = (folder / "stats.json").read_text()
 
-    def full(self, text, **_):
-        self.write_bytes(text[:9].encode())
+    def full(self, content):
+        with self.open("wb") as file:
+            file.write(content[:9])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OutputError, match=r"stats\.json: No space left"):
         write_statistics(summarise([plain]), folder)
     assert (folder / "stats.json").read_text() == before

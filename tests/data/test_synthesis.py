@@ -123,8 +123,8 @@ def test_an_interruption_changes_nothing(spec, tmp_path, at):
 def test_a_stop_before_the_index_changes_nothing(spec, tmp_path):
     synthesize(spec, 20, 3, tmp_path / "a", samples_per_shard=10)
     whole = digests(tmp_path / "a")
-    (tmp_path / "a" / "index.json").rename(tmp_path / "a" / ".index.json-7.tmp")
-    (tmp_path / "a" / ".report.jsonl-7.tmp").touch()
+    (tmp_path / "a" / "index.json").rename(tmp_path / "a" / ".ivm-7-0.json")
+    (tmp_path / "a" / ".ivm-7-1.jsonl").touch()
     assert synthesize(spec, 20, 3, tmp_path / "a", samples_per_shard=10).samples == 20
     assert digests(tmp_path / "a") == whole
     assert not list((tmp_path / "a").glob(".*"))

@@ -14,7 +14,8 @@ from ivm.annotation.annotate import REASONS
 from ivm.data.layout import to_json
 from ivm.data.records import read_lines
 from ivm.data.stream import ShardReader
-from ivm.errors import DataError, OutputError
+from ivm.errors import DataError
+from ivm.files import whole
 
 __all__ = ["Summary", "summarise", "write_reliability"]
 
@@ -76,19 +77,12 @@ def write_reliability(folder: str | os.PathLike[str], path: str | os.PathLike[st
         DataError: the folder holds no finished store.
         OutputError: the file cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}-{os.getpid()}.tmp")
     known = 0
-    try:
-        with temporary.open("wb") as file:
-            for uuid, told in _annotations(Path(folder)):
-                reliability = told.get("reliability")
-                file.write(to_json({"uuid": uuid, "score": reliability}) + b"\n")
-                known += reliability is not None
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    with whole(path) as temporary, temporary.open("wb") as file:
+        for uuid, told in _annotations(Path(folder)):
+            reliability = told.get("reliability")
+            file.write(to_json({"uuid": uuid, "score": reliability}) + b"\n")
+            known += reliability is not None
     return known
 
 

@@ -18,7 +18,8 @@ from ivm.data.measure import NEAR_BITS, Measured, look_alikes, measure
 from ivm.data.records import get, read_lines
 from ivm.data.shards import Index, ShardWriter, read_index
 from ivm.data.stream import ShardReader
-from ivm.errors import DataError, OptionError, OutputError
+from ivm.errors import DataError, OptionError
+from ivm.files import write_bytes
 
 __all__ = [
     "RULES",
@@ -252,7 +253,7 @@ def clean(
         reader, [place for place in places if place in bad], output / "dropped", {**recipe, "part": "dropped"}
     )
     lines = b"".join(to_json(vars(one)) + b"\n" for one in faults)
-    _write(output / "dropped.jsonl", lines)
+    write_bytes(output / "dropped.jsonl", lines)
     return kept, Counter(one.rule for one in faults)
 
 
@@ -345,12 +346,3 @@ def _write_store(
             counted = f"{described['source']}, {'human' if described['human'] else 'machine'}"
             writer.write_members(uuid_of(reader.keys(shard)[number]), members, counted, (k + 1, 0))
     return read_index(output)
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}-{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -9,13 +9,13 @@ import io
 import os
 from collections.abc import Iterable
 from itertools import islice
-from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from ivm.errors import InputError, OutputError
+from ivm.errors import InputError
+from ivm.files import write_text
 from ivm.types import DEFAULT_THRESHOLD, Sample
 
 __all__ = ["preview_page"]
@@ -96,16 +96,8 @@ def preview_page(
         '<input type="search" placeholder="Find" aria-label="Find in the samples"></header>'
         f"<main>{''.join(cards)}</main><script>{_SCRIPT}</script></html>\n"
     )
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}-{os.getpid()}.tmp")
-    try:
-        # Half a surrogate pair, as JSON may hold, is shown by its number.
-        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    # Half a surrogate pair, as JSON may hold, is shown by its number.
+    write_text(path, page, errors="backslashreplace")
     return len(cards)
 
 

@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -27,13 +28,14 @@ from typing import Any, BinaryIO
 from ivm.data.layout import Encoding, encode_sample, key_of, member_header, to_json
 from ivm.data.records import Entry, Problem, Report, load
 from ivm.errors import DataError, OptionError, OutputError
+from ivm.files import UNFINISHED, whole, write_bytes
 from ivm.types import Sample
 
 __all__ = ["OWN_FILES", "Index", "Shard", "ShardWriter", "read_index", "write_shards"]
 
 VERSION = 1
 # How the names begin of all that a store writes, finished or stopped at any point.
-OWN_FILES = ("shard-", ".shard-", "report.jsonl", ".report.jsonl-", "index.json", ".index.json-")
+OWN_FILES = ("shard-", ".shard-", "report.jsonl", "index.json", UNFINISHED)
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,8 @@ class ShardWriter:
             self.position = position
             if len(self._keys) >= self._samples_per_shard or self._size >= self._bytes_per_shard:
                 self._end_shard()
+        except OutputError:
+            raise
         except OSError as error:
             raise OutputError(f"cannot write {self._temporary}: {error.strerror or error}") from error
 
@@ -239,11 +243,8 @@ class ShardWriter:
             self._end_shard()
         tail = [_problem_dict(problem) for problem in self._problems]
         recorded = (line for shard in self._shards for line in self._sidecar(shard.name)["skipped"])
-        with _whole(self.folder / "report.jsonl") as file:
-            for line in recorded:
-                file.write(to_json(line) + b"\n")
-            for line in tail:
-                file.write(to_json(line) + b"\n")
+        with whole(self.folder / "report.jsonl", sync=True) as temporary, temporary.open("wb") as file:
+            file.writelines(to_json(line) + b"\n" for line in chain(recorded, tail))
         content = {
             "version": VERSION,
             "samples": self.samples,
@@ -253,8 +254,8 @@ class ShardWriter:
             "recipe": self._recipe,
             "shards": [vars(shard) for shard in self._shards],
         }
-        with _whole(self.folder / "index.json") as file:
-            file.write(json.dumps(content, ensure_ascii=False, indent=1).encode() + b"\n")
+        text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+        write_bytes(self.folder / "index.json", text.encode(), sync=True)
         return read_index(self.folder)
 
     def _start_shard(self) -> None:
@@ -297,8 +298,8 @@ class ShardWriter:
             "keys": self._keys,
             "offsets": [*self._offsets, end],
         }
-        with _whole(self.folder / f"{self._name}.json") as file:  # from here on the shard counts
-            file.write(to_json(sidecar))
+        # From here on the shard counts.
+        write_bytes(self.folder / f"{self._name}.json", to_json(sidecar), sync=True)
         self._shards.append(shard)
         self._counts.update(self._tally)
         self._skipped += len(self._problems)
@@ -316,9 +317,8 @@ class ShardWriter:
         return content
 
     def _resume(self) -> None:
-        for leftover in self.folder.glob(".*.tmp"):
-            if leftover.name.startswith(OWN_FILES):
-                leftover.unlink(missing_ok=True)
+        for leftover in (*self.folder.glob(".shard-*.tmp"), *self.folder.glob(f"{UNFINISHED}*")):
+            leftover.unlink(missing_ok=True)
         while (self.folder / f"{self._name}.json").exists():
             name = self._name
             content = self._sidecar(name)
@@ -429,24 +429,3 @@ def _problem_dict(problem: Problem) -> dict[str, Any]:
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     return "; ".join(f"{key}: {old.get(key)!r} there, {new.get(key)!r} here" for key in keys)
-
-
-class _whole:  # noqa: N801 - a context manager that reads as a function
-    """A file that is written whole or not at all."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.temporary = path, path.with_name(f".{path.name}-{os.getpid()}.tmp")
-
-    def __enter__(self) -> BinaryIO:
-        self.file = self.temporary.open("wb")
-        return self.file
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.file.flush()
-            os.fsync(self.file.fileno())
-        self.file.close()
-        if kind is None:
-            self.temporary.replace(self.path)
-        else:
-            self.temporary.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 
 from ivm.data.measure import Measured, look_alikes
 from ivm.errors import OutputError, require
+from ivm.files import whole, write_text
 
 __all__ = [
     "AREA_BINS",
@@ -201,7 +202,7 @@ def write_statistics(statistics: Statistics, folder: str | os.PathLike[str], tit
     files = [folder / "stats.json"]
     content: dict[str, Any] = {key: value for key, value in vars(statistics).items() if key != "bumps"}
     content["bumps"] = [{k: v for k, v in vars(bump).items() if k != "uuids"} for bump in statistics.bumps]
-    _write(files[0], json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(files[0], json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     if statistics.areas:
         files.append(folder / "areas.png")
         draw_areas({title: statistics}, files[-1])
@@ -210,7 +211,7 @@ def write_statistics(statistics: Statistics, folder: str | os.PathLike[str], tit
     if statistics.bumps:
         files.append(folder / "bumps.jsonl")
         lines = [json.dumps(vars(bump), ensure_ascii=False) for bump in statistics.bumps]
-        _write(files[-1], "\n".join(lines) + "\n")
+        write_text(files[-1], "\n".join(lines) + "\n")
     return files
 
 
@@ -313,20 +314,5 @@ def _figure(columns: int, rows: int, width: float, height: float) -> tuple[Any, 
 
 
 def _save(figure: Any, path: str | os.PathLike[str]) -> None:
-    _replace(Path(path), lambda temporary: figure.savefig(temporary, dpi=150))
-
-
-def _write(path: Path, text: str) -> None:
-    _replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write `path` whole or not at all."""
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")  # with its ending: matplotlib goes by it
-    try:
-        write(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(path) as temporary:
+        figure.savefig(temporary, dpi=150)

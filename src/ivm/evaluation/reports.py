@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ivm.errors import OutputError
+from ivm.files import write_text
 
 __all__ = ["cell", "write_json", "write_lines"]
 
@@ -21,23 +20,14 @@ def write_json(content: Any, path: str | os.PathLike[str]) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    _write(json.dumps(_plain(content), indent=1, allow_nan=False) + "\n", Path(path))
+    write_text(path, json.dumps(_plain(content), indent=1, allow_nan=False) + "\n")
 
 
 def write_lines(records: Iterable[Any], path: str | os.PathLike[str]) -> None:
     """Write as JSON lines, otherwise as `write_json`."""
     # Escaped: an answer may hold half a surrogate pair, which no UTF-8 file can.
     lines = [json.dumps(_plain(record), allow_nan=False) + "\n" for record in records]
-    _write("".join(lines), Path(path))
-
-
-def _write(text: str, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+    write_text(path, "".join(lines))
 
 
 def cell(value: Sequence[float] | None, interval: bool = True) -> str:

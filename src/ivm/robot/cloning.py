@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ivm.errors import CheckpointError, ModelError, OptionError, TrainingError
+from ivm.files import whole
 from ivm.masker import Masker, load
 from ivm.models.config import check_device
 from ivm.robot.config import TRUE_MASKS, UNMASKED, CloningConfig, PolicyConfig
@@ -123,10 +123,9 @@ def train_policy(
     header = {"config": config.to_json(), "environment": setup.to_json(), "steps": step, "held_out": held_out}
     weights = output / _WEIGHTS
     if finished:
-        temporary = weights.with_name(f".saving-{weights.name}")
         plain = {name: tensor.cpu().contiguous() for name, tensor in policy.state_dict().items()}
-        save_file(plain, temporary, metadata={"ivm-robot": json.dumps(header)})
-        temporary.replace(weights)
+        with whole(weights) as temporary:
+            save_file(plain, temporary, metadata={"ivm-robot": json.dumps(header)})
         checkpoint.unlink(missing_ok=True)
     return Trained(weights, step, loss, held_out, finished)
 
@@ -208,12 +207,8 @@ def _save_checkpoint(
         "average": average,
         "optimiser": optimiser.state_dict(),
     }
-    temporary = path.with_name(f".saving-{path.name}")
-    with temporary.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with whole(path, sync=True) as temporary:
+        torch.save(content, temporary)
 
 
 def _resume(

@@ -16,7 +16,6 @@ reads it.
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from ivm.errors import DataError, OptionError, OutputError
+from ivm.files import whole, write_text
 from ivm.robot import MAX_STEPS
 from ivm.robot.expert import expert_actions
 from ivm.robot.tabletop import CAMERAS, TabletopEnv
@@ -150,6 +150,8 @@ def record(
                     progress(len(done), episodes)
         except KeyboardInterrupt:
             return Recorded(made, before, len(failed), False)
+    except OutputError:
+        raise
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
     finally:
@@ -235,9 +237,7 @@ def _begin(path: Path, settings: dict[str, Any]) -> None:
                 "choose another folder"
             )
         return
-    temporary = path.with_name(f".saving-{path.name}")
-    temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(settings, indent=2) + "\n")
 
 
 def _settings(path: Path) -> dict[str, Any]:
@@ -265,9 +265,5 @@ def _failures(path: Path) -> set[int]:
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    temporary = path.with_name(f".saving-{path.name}")
-    with temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with whole(path, sync=True) as temporary:
+        np.savez_compressed(temporary, allow_pickle=False, **arrays)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ivm.files import whole
 from ivm.masker import Masker, load
 from ivm.robot.config import TRUE_MASKS, UNMASKED, CloningConfig
 from ivm.robot.demonstrations import Episode
@@ -154,9 +155,8 @@ def heatmaps_of(
         for c in cameras:
             stored[c] = np.stack([np.rint(row[c].values * 255).astype(np.uint8) for row in rows])
             stored[f"{c}_found"] = np.array([row[c].found for row in rows])
-        temporary = kept / f".saving-{episode.seed:06d}.npz"
-        np.savez_compressed(temporary, allow_pickle=False, **stored)
-        temporary.replace(kept / f"{episode.seed:06d}.npz")
+        with whole(kept / f"{episode.seed:06d}.npz") as temporary:
+            np.savez_compressed(temporary, allow_pickle=False, **stored)
     found = []
     for episode in episodes:
         with np.load(kept / f"{episode.seed:06d}.npz", allow_pickle=False) as stored_:

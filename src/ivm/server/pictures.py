@@ -27,6 +27,7 @@ __all__ = [
     "Darkroom",
     "check_allowed",
     "check_looks",
+    "check_sent",
     "decode_picture",
     "facts",
 ]

@@ -19,8 +19,9 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response, StreamingResponse
 
+from ivm.endpoint import check_address, check_key, goes_by_proxy
 from ivm.errors import InputError, LMMError, OptionError
-from ivm.lmm import check_address, check_chat, check_key, goes_by_proxy, image_url
+from ivm.lmm import check_chat, image_url
 from ivm.render import Transform, shrink
 from ivm.server.pictures import (
     LARGEST,

@@ -26,7 +26,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ivm.errors import CheckpointError, OptionError, TrainingError
+from ivm.errors import CheckpointError, OptionError, OutputError, TrainingError
+from ivm.files import UNFINISHED, write_text
 from ivm.training.config import FIXED, STAGES, Model, TrainConfig
 from ivm.training.trainee import Trainee, build, deciding
 
@@ -37,7 +38,6 @@ __all__ = [
     "load_weights",
     "read_header",
     "weights_file",
-    "write_text",
     "write_weights",
 ]
 
@@ -107,7 +107,7 @@ class RunFolder:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for leftover in self.folder.glob(".saving*"):
+            for leftover in (*self.folder.glob(".saving*"), *self.folder.glob(f"{UNFINISHED}*")):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         except OSError as error:
             raise TrainingError(f"cannot write {self.folder}: {error.strerror or error}") from error
@@ -143,8 +143,8 @@ class RunFolder:
     def _write_state(self) -> None:
         try:
             write_text(self.folder / "state.json", json.dumps(self.state, indent=1) + "\n")
-        except OSError as error:
-            raise TrainingError(f"cannot write {self.folder}: {error.strerror or error}") from error
+        except OutputError as error:
+            raise TrainingError(str(error)) from error
 
     def save(
         self,
@@ -200,7 +200,7 @@ class RunFolder:
         if main:
             try:
                 write_text(self.folder / "state.json", json.dumps(self.state, indent=1) + "\n")
-            except OSError as error:
+            except OutputError as error:
                 raise TrainingError(self._not_written(step, error)) from error
             if old and old != name:
                 shutil.rmtree(self.folder / old, ignore_errors=True)
@@ -236,13 +236,6 @@ def _at(values: Mapping[str, Any], name: str) -> Any:
     for key in name.split("."):
         values = values[key]
     return values
-
-
-def write_text(path: Path, content: str) -> None:
-    """Write a text file whole or not at all."""
-    temporary = path.with_name(f".saving-{path.name}")
-    temporary.write_text(content, encoding="utf-8")
-    temporary.replace(path)
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:

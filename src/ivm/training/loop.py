@@ -7,7 +7,6 @@ moving average, which is what one uses), `state.pt` (optimisers and step), `log.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ivm.errors import CheckpointError, OptionError, TrainingError
+from ivm.files import whole, write_text
 from ivm.models.compact import CompactModel
 from ivm.training.feed import worker_context
 from ivm.training.losses import generator_loss_per_sample
@@ -226,7 +226,7 @@ def train(
         average = {key: value.clone() for key, value in model.state_dict().items()}
     if step > config.steps:
         raise TrainingError(f"{folder} holds a run of {step} steps, but steps is {config.steps}")
-    _write(folder / "config.json", json.dumps(asdict(config), indent=1).encode())
+    write_text(folder / "config.json", json.dumps(asdict(config), indent=1))
 
     loader = iter(
         DataLoader(
@@ -331,12 +331,10 @@ def _save(
 ) -> None:
     """Weights first, under names of their own; `state.pt` last: it makes the checkpoint count."""
     for name, tensors in (("last", model.state_dict()), ("average", average)):
-        temporary = folder / f".{name}.tmp"
-        save_file({key: value.detach().contiguous().cpu() for key, value in tensors.items()}, temporary)
-        temporary.replace(folder / f"{name}-{step}.safetensors")
-    temporary = folder / ".state.tmp"
-    torch.save({"optimizers": [one.state_dict() for one in optimizers], "step": step}, temporary)
-    temporary.replace(folder / "state.pt")
+        with whole(folder / f"{name}-{step}.safetensors") as temporary:
+            save_file({key: value.detach().contiguous().cpu() for key, value in tensors.items()}, temporary)
+    with whole(folder / "state.pt") as temporary:
+        torch.save({"optimizers": [one.state_dict() for one in optimizers], "step": step}, temporary)
     for old in _old(folder, step):
         old.unlink()
 
@@ -344,9 +342,3 @@ def _save(
 def _old(folder: Path, step: int) -> Iterator[Path]:
     for pattern in ("last-*.safetensors", "average-*.safetensors"):
         yield from (p for p in folder.glob(pattern) if int(p.stem.split("-")[1]) != step)
-
-
-def _write(file: Path, content: bytes) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(file)

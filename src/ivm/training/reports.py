@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ivm.errors import TrainingError, require
-from ivm.training.checkpoints import write_text
+from ivm.errors import OutputError, TrainingError, require
+from ivm.files import write_text
 from ivm.training.config import TrainConfig
 
 __all__ = ["Reporter", "check_trackers", "wandb_options"]
@@ -141,8 +141,8 @@ class Reporter:
                 continue
         try:
             write_text(self._log, "".join(kept))
-        except OSError as error:
-            raise TrainingError(f"cannot write {self._log}: {error.strerror or error}") from error
+        except OutputError as error:
+            raise TrainingError(str(error)) from error
 
 
 def _duration(seconds: float) -> str:

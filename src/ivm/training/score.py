@@ -22,6 +22,7 @@ import torch
 from ivm.data.clean import identity
 from ivm.data.stream import ShardReader, ShardSet
 from ivm.errors import DataError, OutputError, require
+from ivm.files import whole, write_text
 from ivm.training.checkpoints import load_trainee, weights_file
 from ivm.training.feed import Place, Viewer
 from ivm.training.trainee import Trainee
@@ -84,10 +85,10 @@ def score_store(
                 if progress is not None:
                     progress(done, len(samples))
         content = part.read_text(encoding="utf-8").partition("\n")[2]
-        finished = output.with_name(f".{output.name}.whole")
-        finished.write_text(content, encoding="utf-8")
-        finished.replace(output)
+        write_text(output, content)
         part.unlink()
+    except OutputError:
+        raise
     except OSError as error:
         raise OutputError(f"cannot write {output}: {error.strerror or error}") from error
     return len(samples)
@@ -186,10 +187,5 @@ def draw_scores(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str])
     axes[-1].set_xlim(0, 1)
     axes[-1].set_xlabel("score D of the discriminator (dashed: mean)", fontsize=9)
     figure.supylabel("share of the samples", fontsize=9)
-    path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
+    with whole(path) as temporary:
         figure.savefig(temporary, dpi=150)
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

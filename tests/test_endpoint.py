@@ -1,0 +1,54 @@
+"""Which addresses and keys of an LMM are taken."""
+
+from __future__ import annotations
+
+import pytest
+
+from ivm.endpoint import check_address, check_key, goes_by_proxy
+from ivm.errors import OptionError
+
+
+@pytest.mark.parametrize(
+    ("address", "wrong"),
+    [
+        ("localhost:8000", "must be such as"),
+        ("ftp://example.org/v1", "must be such as"),
+        ("http:///v1", "must be such as"),
+        ("http://example.org:port/v1", "must be such as"),
+        ("https://me:secret@example.org/v1", "must not hold"),
+        ("https://me:secret@/v1", "must be such as"),
+    ],
+)
+def test_an_address_must_be_one_and_its_password_is_not_repeated(address, wrong):
+    with pytest.raises(OptionError, match=wrong) as caught:
+        check_address(address, None)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_key_travels_encrypted_or_not_at_all():
+    for address in (
+        "https://example.org/v1",
+        "http://localhost:1/v1",
+        "http://127.0.0.1/v1",
+        "http://[::1]/v1",
+    ):
+        check_address(address, "secret")
+    check_address("http://example.org/v1", None)
+    for address in ("http://example.org/v1", "http://localhost.example.org/v1", "http://127.0.0.2/v1"):
+        with pytest.raises(OptionError, match="unencrypted") as caught:
+            check_address(address, "secret")
+        assert "secret" not in str(caught.value)
+
+
+def test_no_proxy_reads_what_goes_to_this_machine_in_the_clear():
+    local = ("http://localhost:1/v1", "http://127.0.0.1/v1", "http://[::1]/v1")
+    assert not any(map(goes_by_proxy, local))
+    assert all(map(goes_by_proxy, ("https://localhost/v1", "http://example.org/v1")))
+
+
+def test_a_key_is_sent_without_white_space_around_it():
+    assert [check_key(key) for key in (" a-1\r\n", " \n", "", None)] == ["a-1", None, None, None]
+    for key in ("a-1\nX: y", "a-1é", "a-1\0", b"a-1"):
+        with pytest.raises(OptionError, match="printable ASCII") as caught:
+            check_key(key)
+        assert "a-1" not in str(caught.value)
