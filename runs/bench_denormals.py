@@ -22,7 +22,8 @@ from safetensors.torch import load_file
 import ivm
 from ivm.images import read_image
 from ivm.models import onnx
-from ivm.models.compact import CompactConfig, CompactModel, build_tokenizer, minilm_text_encoder
+from ivm.models.compact import CompactConfig, CompactModel, frozen_parts
+from ivm.models.minilm import build_tokenizer
 from ivm.training.loop import Batch, LoopConfig, train_step
 
 WEIGHTS = Path(__file__).resolve().parent / "weights" / "compact.safetensors"
@@ -37,7 +38,7 @@ def photos():
 def trainer():
     """A function that takes one step on a small batch of the bundled photos, each asked three things."""
     config = CompactConfig()
-    model = CompactModel(config, minilm_text_encoder(config)).train()
+    model = CompactModel(config, **frozen_parts(config)).train()
     model.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS).items()})
     encoded = build_tokenizer(config).encode_batch(list(ASKED) * PICTURES)
     images = [cv2.resize(photo, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for photo in photos()]

@@ -30,7 +30,8 @@ from ivm import metrics
 from ivm.data.packs import data_folder, read_pack
 from ivm.evaluation.masks import answers, pack_questions
 from ivm.masker import Masker
-from ivm.models.compact import CompactConfig, CompactModel, build_tokenizer, minilm_text_encoder
+from ivm.models.compact import CompactConfig, CompactModel, frozen_parts
+from ivm.models.minilm import build_tokenizer
 from ivm.models.onnx import CompactRuntime
 from train_compact import UNSEEN_PAIRS
 
@@ -50,7 +51,7 @@ class Float:
         self.scale, self.shift, self.size = shipped.found_scale, shipped.found_shift, shipped.image_size
         config = CompactConfig(image_size=self.size)
         self.tokenizer = build_tokenizer(config)
-        self.model = CompactModel(config, minilm_text_encoder(config)).eval()
+        self.model = CompactModel(config, **frozen_parts(config)).eval()
         state = load_file(HERE / "weights" / "compact.safetensors")
         self.model.load_state_dict({key: value.float() for key, value in state.items()})
 

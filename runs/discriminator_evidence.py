@@ -30,8 +30,10 @@ from safetensors.torch import load_file, save_file
 
 from dwsl_data import Labels, LookUp, Photos, auc, iou, read_photos
 from ivm.data.packs import data_folder
-from ivm.models.compact import CompactConfig, CompactModel, build_tokenizer, minilm_text_encoder
+from ivm.models.compact import CompactConfig, CompactModel
 from ivm.models.compact_discriminator import CompactDiscriminator, CompactDiscriminatorConfig
+from ivm.models.efficientnet_lite import efficientnet_lite0
+from ivm.models.minilm import build_tokenizer, minilm_text_encoder
 from ivm.training.dwsl import discriminator_scores, discriminator_step
 from ivm.training.loop import Batch
 
@@ -136,7 +138,7 @@ def training_batch(photos: Photos, chosen: list[tuple[int, int]], text_mask, rng
 def initial(table: torch.Tensor) -> CompactDiscriminator:
     """A discriminator that starts from the compact model."""
     torch.manual_seed(0)
-    model = CompactDiscriminator(CompactDiscriminatorConfig(), LookUp(table))
+    model = CompactDiscriminator(CompactDiscriminatorConfig(backbone=""), LookUp(table))
     model.start_from(load_file(WEIGHTS))
     return model
 
@@ -257,7 +259,7 @@ def main() -> None:
     ]
     print(f"{len(learnt)} photos to learn from, {len(held)} pairs held out", flush=True)
 
-    compact = CompactModel(COMPACT, LookUp(table)).eval()
+    compact = CompactModel(COMPACT, LookUp(table), backbone=efficientnet_lite0()).eval()
     compact.load_state_dict({key: value.float() for key, value in load_file(WEIGHTS).items()})
     before = measure(photos, held, lambda b: heat_inside(compact, b), text_mask)
     print(f"mean heat of the compact model inside of the mask: AUC {before['auc']}", flush=True)

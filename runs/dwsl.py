@@ -109,6 +109,7 @@ SIZES = {
     "image_blocks": 4,
     "fusion_blocks": 2,
     "text_blocks": 1,
+    "backbone": "",  # from nothing: what labels teach is to be seen
 }
 
 

@@ -14,7 +14,8 @@ from ivm.data.packs import read_pack
 from ivm.data.photo_scenes import photo_scene
 from ivm.evaluation.baselines import ColourWords
 from ivm.metrics import auroc
-from ivm.models.compact import CompactConfig, build_tokenizer, minilm_text_encoder
+from ivm.models.compact import CompactConfig
+from ivm.models.minilm import build_tokenizer, minilm_text_encoder
 
 MACHINE = {
     "correct": 0.25, "box": 0.20, "colour words": 0.10, "saliency": 0.10, "early checkpoint": 0.10,

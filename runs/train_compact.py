@@ -25,7 +25,9 @@ from ivm.data.materials import nouns_looked_for
 from ivm.data.packs import data_folder, read_pack
 from ivm.data.photo_scenes import photo_scene
 from ivm.data.synthesis_spec import SynthesisSpec
-from ivm.models.compact import IMAGE_PARTS, CompactConfig, CompactModel, build_tokenizer, minilm_text_encoder
+from ivm.models.compact import IMAGE_PARTS, CompactConfig, CompactModel, frozen_parts
+from ivm.models.compact_config import BACKBONES
+from ivm.models.minilm import build_tokenizer
 from ivm.training.loop import LoopConfig, train
 from ivm.training.photos import CONTRAST, PhotoQuestions
 from ivm.training.precision import flush_denormals, uses_bf16
@@ -135,9 +137,10 @@ def main() -> None:
     )
     for name in ("steps", "batch_size", "warmup", "decay", "save_every", "seed", "workers"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name))
-    for name in ("learning_rate", "weight_decay", "found_weight", "names_weight"):
+    for name in ("learning_rate", "weight_decay", "found_weight", "names_weight", "backbone_rate"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(defaults, name))
     parser.add_argument("--freeze-image", action="store_true", help="train what listens, not what looks")
+    parser.add_argument("--backbone", default=CompactConfig().backbone, choices=("", *BACKBONES))
     parser.add_argument("--optimizer", choices=("adamw", "muon"), default=defaults.optimizer)
     arguments = parser.parse_args()
     root = data_folder()
@@ -161,9 +164,9 @@ def main() -> None:
         ]
     )
     torch.manual_seed(config.seed)
-    compact = CompactConfig()
+    compact = CompactConfig(backbone=arguments.backbone)
     tokenizer = build_tokenizer(compact)
-    model = CompactModel(compact, minilm_text_encoder(compact))
+    model = CompactModel(compact, **frozen_parts(compact))
     if arguments.freeze_image:
         for name, parameter in model.named_parameters():
             if name.split(".")[0] in IMAGE_PARTS:

@@ -30,7 +30,8 @@ from ivm.data.synthesis import Synthesis
 from ivm.data.synthesis_spec import SynthesisSpec
 from ivm.data.tabletop.catalogue import KINDS as TABLETOP_KINDS
 from ivm.metrics import auroc
-from ivm.models.compact import CompactConfig, CompactModel, build_tokenizer, minilm_text_encoder
+from ivm.models.compact import CompactConfig, CompactModel, frozen_parts
+from ivm.models.minilm import build_tokenizer
 from ivm.training.precision import flush_denormals
 from train_compact import UNSEEN_PAIRS
 
@@ -154,7 +155,7 @@ def main() -> None:
     torch.manual_seed(options.seed)
     config = CompactConfig(image_size=SIZE)
     tokenizer = build_tokenizer(config)
-    model = CompactModel(config, minilm_text_encoder(config)).eval()
+    model = CompactModel(config, **frozen_parts(config)).eval()
     state = {key: value.float() for key, value in load_file(options.weights).items()}
     model.load_state_dict(state)
     rng = np.random.default_rng(options.seed)

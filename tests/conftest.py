@@ -197,6 +197,7 @@ def tiny_compact():
         fusion_blocks=1,
         text_blocks=1,
         max_tokens=12,
+        backbone="",
     )
     return CompactModel(config, Table(), text_dim=16)
 
@@ -238,8 +239,9 @@ def tiny_discriminator():
     def make(context):
         torch.manual_seed(0)
         config = CompactDiscriminatorConfig(
-            dim=32, heads=4, stem=(8, 16, 24), image_blocks=1, fusion_blocks=1, text_blocks=1, context=context
-        )
+            dim=32, heads=4, stem=(8, 16, 24), backbone="",
+            image_blocks=1, fusion_blocks=1, text_blocks=1, context=context,
+        )  # fmt: skip
         return CompactDiscriminator(config, Table(), text_dim=16)
 
     return make

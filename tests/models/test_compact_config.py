@@ -27,6 +27,7 @@ from ivm.models.compact_config import CompactConfig
             {"max_tokens": 1000},
             "max_tokens must be a whole number of at least 3 and at most 512, but is 1000",
         ),
+        ({"backbone": "resnet"}, "backbone must be efficientnet-lite0, or empty, but is 'resnet'"),
         ({"threshold": 7}, "threshold must be a number in [0, 1], but is 7"),
         ({"found_threshold": float("nan")}, "found_threshold must be a number in [0, 1], but is nan"),
     ],

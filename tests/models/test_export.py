@@ -68,6 +68,33 @@ def test_a_quantised_look_up_table_keeps_its_rows(tmp_path):
     assert (tmp_path / "small.onnx").stat().st_size < 0.5 * (tmp_path / "float.onnx").stat().st_size
 
 
+def test_kernels_become_int8_and_come_back_within_half_a_step(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    kernels = (rng.standard_normal((64, 128, 1, 1)) * rng.uniform(0.01, 10, (64, 1, 1, 1))).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "kernels"], ["y"])],
+        "conv",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 128, 1, 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 64, 1, 1])],
+        [numpy_helper.from_array(kernels, "kernels")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, tmp_path / "float.onnx")
+    quantise_graph(tmp_path / "float.onnx", tmp_path / "small.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "small.onnx", providers=["CPUExecutionProvider"])
+    steps = np.abs(kernels).max((1, 2, 3)) / 127
+    for channel in (0, 77):  # one channel at a time reads the kernels back
+        x = np.zeros((1, 128, 1, 1), np.float32)
+        x[0, channel] = 1
+        (y,) = session.run(None, {"x": x})
+        assert (np.abs(y[0, :, 0, 0] - kernels[:, channel, 0, 0]) <= 0.5001 * steps).all()
+    assert (tmp_path / "small.onnx").stat().st_size < 0.35 * (tmp_path / "float.onnx").stat().st_size
+
+
 def test_parity_sees_what_differs(exported, tiny_compact, tiny_tokenizer):
     words = tiny_tokenizer.get_vocab_size()
     same = measure_parity(tiny_compact.eval(), exported, words)

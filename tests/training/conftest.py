@@ -80,7 +80,7 @@ def small_text(monkeypatch, tiny_tokenizer):
         torch.random.set_rng_state(state)
         return table.eval()
 
-    monkeypatch.setattr(compact, "minilm_text_encoder", encoder)
+    monkeypatch.setattr("ivm.models.compact.minilm_text_encoder", encoder)
     monkeypatch.setattr(compact, "build_tokenizer", lambda config: tiny_tokenizer)
 
     def export(module, tokenizer, folder):
@@ -97,7 +97,7 @@ def configure(stores, tmp_path, small_text):
     from ivm.training.config_file import read_config
 
     def make(stage="generator", *overrides, folder=None):
-        blocks = {"image_blocks": 1, "fusion_blocks": 1, "text_blocks": 1, "max_tokens": 12}
+        blocks = {"image_blocks": 1, "fusion_blocks": 1, "text_blocks": 1, "max_tokens": 12, "backbone": ""}
         sizes = {**SIZES, **blocks}
         lines = [
             f'folder = "{folder or stage}-run"', "save_every = 4", "report_every = 2", "track = []",

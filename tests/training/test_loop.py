@@ -1,11 +1,16 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from safetensors.torch import load_file, save_file  # noqa: E402
+
 from ivm.data.packs import read_pack  # noqa: E402
 from ivm.errors import CheckpointError, OptionError, TrainingError  # noqa: E402
+from ivm.models.compact import CompactModel  # noqa: E402
+from ivm.models.efficientnet_lite import EfficientNetLite  # noqa: E402
 from ivm.training.loop import LoopConfig, collate, learning_rate, train, train_step  # noqa: E402
 from ivm.training.photos import PhotoQuestions  # noqa: E402
 
@@ -17,12 +22,6 @@ CONFIG = LoopConfig(
 @pytest.fixture
 def pictures(pack_folder):
     return PhotoQuestions([(read_pack(pack_folder), 1.0)], size=64)
-
-
-def weights(file):
-    from safetensors.torch import load_file
-
-    return load_file(file)
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(tiny_compact, tiny_tokenizer, pictures, tmp_path):
@@ -45,7 +44,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(tiny_compact, tiny_tokeniz
     for parameter in tiny_compact.parameters():  # what is in memory must not matter
         parameter.data.normal_()
     parts = train(tiny_compact, tiny_tokenizer, pictures, tmp_path / "parts", CONFIG, report=lambda _: None)
-    a, b = weights(whole), weights(parts)
+    a, b = load_file(whole), load_file(parts)
     assert a.keys() == b.keys()
     assert all(torch.equal(a[key], b[key]) for key in a)
     assert sorted(p.name for p in (tmp_path / "parts").glob("*.safetensors")) == [
@@ -125,6 +124,31 @@ def test_the_log_has_losses_and_figures(tiny_compact, tiny_tokenizer, pictures, 
     ]  # fmt: skip
 
 
+def test_weights_may_grow_a_backbone_which_begins_with_no_say(
+    tiny_compact, tiny_tokenizer, pictures, tmp_path
+):
+    before = tmp_path / "before.safetensors"
+    save_file(tiny_compact.state_dict(), before)
+    parts = (tiny_compact.text_encoder, 16, EfficientNetLite())
+    grown = CompactModel(replace(tiny_compact.config, backbone="efficientnet-lite0"), *parts)
+    config = replace(CONFIG, steps=1, save_every=1, learning_rate=0.0)  # as it begins
+    file = train(grown, tiny_tokenizer, pictures, tmp_path / "a", config, init=before)
+    batch = collate([pictures[0]], tiny_tokenizer)
+    with torch.no_grad():
+        inputs = (batch.images, batch.ids, batch.mask, batch.picture)
+        ours, theirs = grown.eval()(*inputs)[0], tiny_compact.eval()(*inputs)[0]
+    torch.testing.assert_close(ours, theirs)
+    quick = replace(config, learning_rate=1e-3, warmup=0, decay=1, backbone_rate=100.0)
+    train(grown, tiny_tokenizer, pictures, tmp_path / "b", quick, init=file)
+    moved = grown.seen16.weight.detach().abs().max().item()
+    assert moved == pytest.approx(0.1, rel=0.01)  # AdamW's first step is the rate itself
+    state = load_file(before)
+    del state["hyper.0.weight"]
+    save_file(state, before)
+    with pytest.raises(CheckpointError, match=r"hyper\.0\.weight"):
+        train(grown, tiny_tokenizer, pictures, tmp_path / "c", config, init=before)
+
+
 def test_bad_starts_are_refused(tiny_compact, tiny_tokenizer, pictures, tmp_path):
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match=r"bad\.safetensors"):
@@ -135,6 +159,8 @@ def test_bad_starts_are_refused(tiny_compact, tiny_tokenizer, pictures, tmp_path
         LoopConfig(precision="fp8")
     with pytest.raises(OptionError, match="names_weight"):
         LoopConfig(names_weight=-0.1)
+    with pytest.raises(OptionError, match="backbone_rate must be above 0, but got 0"):
+        LoopConfig(backbone_rate=0)
     batch = collate([pictures[0]], tiny_tokenizer)
     with torch.no_grad():
         tiny_compact.mask_token.fill_(float("nan"))

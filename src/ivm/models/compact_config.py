@@ -10,7 +10,10 @@ from typing import Any
 
 from ivm.errors import OptionError
 
-__all__ = ["CompactConfig"]
+__all__ = ["BACKBONES", "CompactConfig"]
+
+BACKBONES = ("efficientnet-lite0",)
+"""Frozen features that a compact model may build on."""
 
 # Least and most of the whole numbers that are not just at least 1. The text encoder has six layers, and
 # places for 512 tokens, the signs before and after an instruction among them.
@@ -35,6 +38,8 @@ class CompactConfig:
         dim: width of picture and text tokens in the model's own blocks.
         heads: attention heads; divides dim.
         stem: channels at strides 2, 4 and 8.
+        backbone: frozen features that the picture's tokens and skip features begin with, too; a name in
+            BACKBONES, or "" for none.
         image_blocks: transformer blocks that see the picture alone.
         fusion_blocks: transformer blocks that see picture and instruction.
         text_blocks: own transformer blocks over the frozen text encoder's tokens.
@@ -49,6 +54,7 @@ class CompactConfig:
     dim: int = 256
     heads: int = 8
     stem: tuple[int, int, int] = (32, 64, 128)
+    backbone: str = "efficientnet-lite0"
     image_blocks: int = 8
     fusion_blocks: int = 3
     text_blocks: int = 2
@@ -83,6 +89,8 @@ def _faults(one: Field[Any], value: Any) -> list[str]:
     elif kind is float:
         fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
         wanted = "a number in [0, 1]"
+    elif kind is str:
+        fits, wanted = value in ("", *BACKBONES), f"{' or '.join(BACKBONES)}, or empty"
     elif kind is tuple:
         fits = isinstance(value, tuple) and len(value) == 3 and all(_whole(part, 1, high) for part in value)
         wanted = "three whole numbers of at least 1"

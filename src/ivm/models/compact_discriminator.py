@@ -42,9 +42,13 @@ class CompactDiscriminator(CompactModel):
     """Image, mask and instruction -> logit of D, the chance that the annotation is as good as a human one."""
 
     def __init__(
-        self, config: CompactDiscriminatorConfig, text_encoder: nn.Module, text_dim: int = 384
+        self,
+        config: CompactDiscriminatorConfig,
+        text_encoder: nn.Module,
+        text_dim: int = 384,
+        backbone: nn.Module | None = None,
     ) -> None:
-        super().__init__(config, text_encoder, text_dim)
+        super().__init__(config, text_encoder, text_dim, backbone)
         self.context = config.context
         self.judge = nn.Sequential(nn.Linear(_FIGURES, _HIDDEN), nn.GELU(), nn.Linear(_HIDDEN, 1))
         self.judge.apply(initialise)  # as good as no correction

@@ -5,7 +5,7 @@
     decoder.onnx  features + text tokens   -> logits, found      once a pair
 
 Matrix products are quantised to int8 (dynamic, a scale a channel), the embedding table to int8 (a scale a
-row); convolutions are stored in float16 and computed in float32.
+row); the kernels of convolutions are stored in int8 (a scale an output) and computed in float32.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def export_compact(
     Args:
         model: trained; its config's image_size fixes the graphs' picture size; batches are free.
         tokenizer: a `tokenizers.Tokenizer`.
-        quantise: int8 matrix products and embeddings, float16 storage; False keeps float32 throughout.
+        quantise: as `quantise_graph` does; False keeps float32 throughout.
         extra: further plain values for config.json, such as figures.
 
     Raises:
@@ -270,7 +270,8 @@ def measure_parity(model: CompactModel, folder: Path, words: int) -> Parity:
 
 
 def quantise_graph(source: Path, target: Path) -> None:
-    """int8 MatMul and Gemm, int8 embedding tables; what stays float32 and is large is stored as float16.
+    """int8 MatMul and Gemm; what else is large is stored smaller, and computed in float32: embedding tables
+    and the kernels of convolutions as int8, the rest as float16.
 
     Matrices with few outputs stay as they are: scores and votes for places, small and straight to the answer.
     """
@@ -296,12 +297,14 @@ def quantise_graph(source: Path, target: Path) -> None:
         for tensor in model.graph.initializer
         if tensor.data_type == onnx.TensorProto.FLOAT and math.prod(tensor.dims) >= 4096
     }
+    casts = []
     for node in model.graph.node:
         if node.op_type == "Gather" and node.input[0] in large:
             nodes += _int8_look_up(node, large.pop(node.input[0]), model.graph)
-        else:
-            nodes.append(node)
-    casts = []
+            continue
+        nodes.append(node)
+        if node.op_type == "Conv" and node.input[1] in large:
+            casts += _int8_kernels(large.pop(node.input[1]), model.graph)
     for name, tensor in large.items():
         values = onnx.numpy_helper.to_array(tensor)
         tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), name + "_f16"))
@@ -311,6 +314,21 @@ def quantise_graph(source: Path, target: Path) -> None:
     model.graph.node.extend(kept)
     onnx.checker.check_model(model)
     onnx.save(model, target)
+
+
+def _int8_kernels(tensor: Any, graph: Any) -> list[Any]:
+    """The nodes that make kernels [O, I, h, w] of an int8 copy, with one scale an output; run at loading."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    kernels = numpy_helper.to_array(tensor)
+    scale = np.maximum(np.abs(kernels).max(axis=(1, 2, 3), keepdims=True), 1e-8) / 127.0
+    name = tensor.name
+    tensor.CopyFrom(numpy_helper.from_array(np.round(kernels / scale).astype(np.int8), name + "_i8"))
+    graph.initializer.append(numpy_helper.from_array(scale.astype(np.float32), name + "_scale"))
+    return [
+        helper.make_node("Cast", [name + "_i8"], [name + "_float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", [name + "_float", name + "_scale"], [name]),
+    ]
 
 
 def _int8_look_up(node: Any, tensor: Any, graph: Any) -> list[Any]:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ivm.errors import OptionError
-from ivm.models.compact import CompactConfig, CompactModel, build_tokenizer, minilm_text_encoder
+from ivm.models.compact import CompactConfig, CompactModel, frozen_parts
 from ivm.models.compact_discriminator import CompactDiscriminator, CompactDiscriminatorConfig
 from ivm.models.export import export_compact
+from ivm.models.minilm import build_tokenizer
 from ivm.training.config import Model
 from ivm.training.trainee import Trainee, TrainingBatch, View
 
@@ -46,12 +47,12 @@ def deciding(model: Model, stage: str) -> dict[str, Any]:
 def generator(model: Model) -> Trainee:
     """A new compact model."""
     config = _config(CompactConfig, model)
-    module = CompactModel(config, minilm_text_encoder(config))
+    module = CompactModel(config, **frozen_parts(config))
     tokenizer = build_tokenizer(config)
     return Trainee(
         module,
         _GeneratorCollate(tokenizer, config.image_size),
-        hidden=(module.text_encoder,),
+        hidden=module.frozen,
         export=_Export(tokenizer),
     )
 
@@ -59,9 +60,9 @@ def generator(model: Model) -> Trainee:
 def discriminator(model: Model) -> Trainee:
     """A new compact discriminator."""
     config = _config(CompactDiscriminatorConfig, model)
-    module = CompactDiscriminator(config, minilm_text_encoder(config))
+    module = CompactDiscriminator(config, **frozen_parts(config))
     collate = _DiscriminatorCollate(build_tokenizer(config), model.image_size)
-    return Trainee(module, collate, hidden=(module.text_encoder,))
+    return Trainee(module, collate, hidden=module.frozen)
 
 
 def _config(kind: type[_Config], model: Model) -> _Config:
