@@ -4,7 +4,7 @@
 #   IVM_DATA=folder-of-packs runs/compact.sh OUT                 from nothing
 #   IVM_DATA=folder-of-packs runs/compact.sh OUT --go-on SEED    on from the committed weights, on fresh pictures
 #
-# FLAT steps at 128 pixels at a constant learning rate, then LAST steps at 160 in which it falls to zero; 32
+# FLAT steps at 128 pixels at a constant learning rate, then LAST steps at 192 in which it falls to zero; 32
 # pictures a step, three instructions each, and every name in it asked of every picture. Interrupted, the same
 # command goes on. On one core of a 2-core AMD EPYC, about 10 pictures a second at 128; twice as long gives better
 # weights. docs/development/compact-log.md tells what the shipped weights saw.
@@ -29,7 +29,7 @@ reached=$(ls "$out"/average-*.safetensors 2>/dev/null | sed 's/.*average-\(.*\)\
 if [ "${reached:-0}" -lt "$flat" ]; then
   "$python" runs/train_compact.py "$out" --size 128 --steps "$flat" --decay 1 "${common[@]}"
 fi
-"$python" runs/train_compact.py "$out" --size 160 --steps "$total" --decay "$last" "${common[@]}"
+"$python" runs/train_compact.py "$out" --size 192 --steps "$total" --decay "$last" "${common[@]}"
 "$python" runs/train_found.py "$out/average-$total.safetensors" "$out/final.safetensors" --photos 900 --scenes 1000
 "$python" runs/export_compact.py "$out/final.safetensors" --image-size "${IMAGE_SIZE:-192}"
 "$python" runs/evaluate_compact.py --scenes 200 --out docs/reports/compact.json

@@ -26,10 +26,8 @@ for task in $TASK; do
     policies=""
     for masker in $MASKERS; do
         run="$WORK/$task/$masker"
-        if [ ! -f "$run/policy.safetensors" ]; then
-            "$IVM" robot train "$WORK/$task/demonstrations" --output "$run" --masker "$masker" \
-                --steps "$STEPS" --width "$WIDTH" --seed "$SEED" --threads "$THREADS"
-        fi
+        "$IVM" robot train "$WORK/$task/demonstrations" --output "$run" --masker "$masker" \
+            --steps "$STEPS" --width "$WIDTH" --seed "$SEED" --threads "$THREADS"
         policies="$policies $run"
     done
     # shellcheck disable=SC2086  # several folders

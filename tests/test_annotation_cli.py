@@ -54,6 +54,13 @@ def test_photos_are_annotated_offline(portrait, tmp_path):
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
 
 
+def test_another_model_by_the_same_name_does_not_go_on(portrait, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    run(portrait, out, "-i", "the person")
+    monkeypatch.setattr("ivm.masker.Masker.fingerprint", "of another model")
+    assert "models: " in run(portrait, out, "-i", "the person", code=1)
+
+
 def test_two_experts_give_reliability(photos, tmp_path):
     text = run(
         photos, tmp_path / "out", "-i", "the cat", "--experts", "compact", "--experts", "compact,tiles=2"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 
 import pytest
@@ -56,10 +57,14 @@ def test_record_train_roll_out(tmp_path) -> None:
     assert "1/1 = 1.00" in text
     assert "0.21 to 1.00" in text  # Wilson's interval of one success in one
     assert len(record.read_text().splitlines()) == 6
-    code, text = run(
+    longer = (
         "train", demonstrations, "--output", tmp_path / "none", "--masker", "none", "--steps", 3,
         "--batch", 2, "--picture", 32, "--width", 4, "--hidden", 32,
     )  # fmt: skip
+    code, text = run(*longer)
+    assert (code, "other values of steps" in text) == (2, True), text
+    shutil.rmtree(tmp_path / "none")
+    code, text = run(*longer)
     assert code == 0, text
     again = ("rollout", tmp_path / "none", "--episodes", 1, "--distractors", "1-2", "--output", record)
     code, text = run(*again, "--condition", "cleared")

@@ -135,6 +135,8 @@ def annotate(
     recipe = {
         "annotation": dict(found.recipe),
         "experts": chosen,
+        # The same name may stand for another model by the time that a run goes on.
+        "models": [getattr(expert.masking, "fingerprint", None) for expert in annotator.panel.experts],
         "simplifier": f"llm {llm}" if llm else "rules",
         "request": _fields(request) if llm else {},
         "compose": compose,

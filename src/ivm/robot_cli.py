@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -91,6 +92,7 @@ def train(
     _need("gymnasium", "mujoco", "torch", "safetensors")
     import torch
 
+    from ivm.masker import load
     from ivm.robot.cloning import train_policy
     from ivm.robot.config import CloningConfig, PolicyConfig
 
@@ -115,7 +117,8 @@ def train(
             config,
             lambda line: typer.echo(line, err=True),
             lambda done, _: advance(to=done),
-            device=device,
+            partial(load, threads=threads),
+            device,
         )
     typer.echo(f"step {found.steps}: loss {found.loss:.4f}, on demonstrations left out {found.held_out:.4f}")
     if not found.finished:
@@ -156,6 +159,7 @@ def rollout(
     import torch
 
     from ivm.errors import OptionError
+    from ivm.masker import load
     from ivm.robot.rollouts import CONDITIONS, EXPERT, load_actor, roll_out, summarise
 
     if threads is not None:
@@ -185,6 +189,7 @@ def rollout(
                 output,
                 wanted,
                 lambda done, _: advance(to=done),
+                partial(load, threads=threads),
                 say=lambda line: typer.echo(line, err=True),
             )
     except KeyboardInterrupt:

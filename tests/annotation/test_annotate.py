@@ -82,6 +82,7 @@ def test_failed_grounding_is_never_kept_silently(pictures):
     found, problems = annotated(open_source(pictures, ["red box"]).entries, keep)
     assert not problems
     assert {r.sample.provenance["annotation"]["fault"] for r in found} == {"nearly-whole-image"}
+    assert all((r.sample.heatmap > 0.5).mean() > 0.95 for r in found)  # told, not edited
     beside = Annotator(panel(Expert("everything", Everything())), simplify)
     found, _ = annotated(open_source(pictures, ["red box"]).entries, beside)
     for record in found:

@@ -52,17 +52,19 @@ def messages(text="how many?"):
         'Sure! {"n": 3}',
         '  {"n": 3}\n',
         'Here:\n```\n{"n": 3}\n```\nDone.',
+        '{"n": 3}\n\nHope this helps!',
     ],
 )
 def test_answers_are_read_with_what_llms_put_around_them(text):
     assert answers(Server(text)).ask(messages(), "", check) == 3
 
 
-def test_a_wrong_answer_is_told_and_asked_once_more():
-    server = Server("three", '{"n": 3}')
+@pytest.mark.parametrize("wrong", ["three", 'Here it is: {"n": 3', '{"n"', "} {", "[3"])
+def test_a_wrong_answer_is_told_and_asked_once_more(wrong):
+    server = Server(wrong, '{"n": 3}')
     assert answers(server).ask(messages(), "", check) == 3
     again = server.bodies[1]["messages"]
-    assert again[:2] == [*messages(), {"role": "assistant", "content": "three"}]
+    assert again[:2] == [*messages(), {"role": "assistant", "content": wrong}]
     assert "must be JSON" in again[2]["content"]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from ivm.errors import CheckpointError, DataError, OptionError
 from ivm.robot.cloning import load_policy, train_policy
 from ivm.robot.config import CloningConfig, PolicyConfig
 from ivm.robot.demonstrations import Setup, record
+from ivm.robot.rollouts import load_actor, roll_out
 
 POLICY = PolicyConfig(picture=32, width=4, hidden=32, blocks=1, horizon=4, execute=2, noise_steps=10)
 CONFIG = CloningConfig(masker="environment", steps=12, batch=4, policy=POLICY)
@@ -50,6 +52,23 @@ def test_an_interrupted_run_ends_as_one_that_was_not(demonstrations, tmp_path) -
         torch.testing.assert_close(a, b, msg=name)
     assert rest.held_out == pytest.approx(whole.held_out, rel=1e-4)
     assert not (tmp_path / "part" / "checkpoint.pt").exists()
+    # Once it is done, it stays as it is.
+    content = rest.weights.read_bytes()
+    assert train_policy(demonstrations, tmp_path / "part", CONFIG, progress=stop) == rest
+    with pytest.raises(OptionError, match="other values of seed"):
+        train_policy(demonstrations, tmp_path / "part", replace(CONFIG, seed=1))
+    assert rest.weights.read_bytes() == content
+
+
+def test_a_step_is_in_the_log_once(demonstrations, tmp_path) -> None:
+    config = replace(CONFIG, steps=1)
+    log = tmp_path / "run" / "log.jsonl"
+    log.parent.mkdir()
+    log.write_text('{"step": 0, "loss": 1.0}\n{"step": 1, "loss": 9.0}\n{"st')  # of a run that was killed
+    train_policy(demonstrations, log.parent, config)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 1]
+    assert lines[1]["loss"] != 9.0
 
 
 def test_training_lowers_the_loss_on_what_was_left_out(demonstrations, tmp_path) -> None:
@@ -67,6 +86,9 @@ def test_damage_is_named(demonstrations, tmp_path) -> None:
     (tmp_path / "policy.safetensors").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="is not a policy's weights"):
         load_policy(tmp_path)
+    with pytest.raises(CheckpointError, match="is not a policy's weights"):
+        train_policy(demonstrations, tmp_path, CONFIG)
+    (tmp_path / "policy.safetensors").unlink()
     (tmp_path / "checkpoint.pt").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="remove it to begin anew"):
         train_policy(demonstrations, tmp_path, CONFIG)
@@ -93,3 +115,9 @@ def test_a_run_does_not_go_on_with_a_masker_that_has_changed(demonstrations, tmp
         go_on()
     bright.fingerprint = type(bright).fingerprint
     assert go_on().finished
+    # Nor is the policy tried on what another one masked.
+    actor, setup = load_actor(str(tmp_path / "run"))
+    assert actor.masker_files == bright.fingerprint
+    bright.fingerprint = "ba9876543210"
+    with pytest.raises(OptionError, match="another model by the name 'mine'"):
+        roll_out([actor], setup, 1, 0, tmp_path / "r.jsonl", load_masker=lambda name: bright)

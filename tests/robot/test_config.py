@@ -24,6 +24,7 @@ def test_at_test_masks_have_one_threshold_within_what_training_draws() -> None:
 def test_wrong_values_are_told() -> None:
     for options, message in (
         ({"picture": 60}, "multiple of 8"),
+        ({"width": 6}, "width must be a multiple of 4"),
         ({"execute": 9}, "from 1 to 8, but got 9"),
         ({"width": 2.0}, "width must be an integer"),
         ({"cameras": ()}, "at least one camera"),

@@ -152,8 +152,8 @@ def _parse(text: str) -> Any:
     """The JSON value of an answer; a code fence and words around a single object are forgiven."""
     fenced = re.search(r"```(?:json)?\s*\n(.*?)```", text, re.DOTALL)
     body = (fenced[1] if fenced else text).strip()
-    if not body.startswith(("{", "[")) and "{" in body:
-        body = body[body.index("{") : body.rindex("}") + 1]
+    if "{" in body and not body.startswith("["):
+        body = body[body.index("{") : body.rfind("}") + 1 or None]  # cut off, it has no end
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:

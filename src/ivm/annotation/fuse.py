@@ -119,10 +119,13 @@ def fuse(proposals: Sequence[Proposal], instruction: str = "", whole: float = WH
     for proposal in proposals:
         by_phrase.setdefault(proposal.phrase, []).append(proposal)
     found, missing, failed, scores, agreements = [], [], [], [], []
+    nearly_whole = values
     for phrase, answers in by_phrase.items():
         masks = [answer.mask for answer in answers]
         bad = [bool(mask.mean() >= whole) for mask in masks]
         failed += [(answer.expert, phrase) for answer, out in zip(answers, bad, strict=True) if out]
+        if out := [answer for answer, out in zip(answers, bad, strict=True) if out]:
+            nearly_whole = np.maximum(nearly_whole, _mean(out))
         voting = [answer for answer, out in zip(answers, bad, strict=True) if not out]
         ayes = [answer for answer in voting if answer.heatmap.found]
         agreement = _agreement(answers, masks)
@@ -132,12 +135,12 @@ def fuse(proposals: Sequence[Proposal], instruction: str = "", whole: float = WH
             continue
         found.append(phrase)
         agreements.append(agreement)
-        mean = sum(answer.weight * calibrate(answer.heatmap) for answer in ayes) / np.float32(_weight(ayes))
-        values = np.maximum(values, mean.astype(np.float32))
+        values = np.maximum(values, _mean(ayes))
         scores.append(sum(answer.weight * answer.heatmap.score for answer in voting) / _weight(voting))
     kept = float((values > 0.5).mean())
     if not found:
         fault = "nearly-whole-image" if failed else "not-found"
+        values = nearly_whole  # what the fault tells of, for those who keep it
     elif kept >= whole:
         fault = "nearly-whole-image"
     else:
@@ -151,6 +154,12 @@ def fuse(proposals: Sequence[Proposal], instruction: str = "", whole: float = WH
         tuple(missing),
         tuple(failed),
     )
+
+
+def _mean(proposals: Sequence[Proposal]) -> np.ndarray:
+    """Calibrated heatmaps, averaged by weight: float32 [H, W]."""
+    mean = sum(one.weight * calibrate(one.heatmap) for one in proposals) / np.float32(_weight(proposals))
+    return np.asarray(mean, np.float32)
 
 
 def _weight(proposals: Sequence[Proposal]) -> float:

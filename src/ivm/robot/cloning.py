@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ivm.errors import CheckpointError, ModelError, OptionError, TrainingError
-from ivm.files import whole
+from ivm.files import whole, write_text
 from ivm.masker import Masker, load
 from ivm.models.config import check_device
 from ivm.robot.config import TRUE_MASKS, UNMASKED, CloningConfig, PolicyConfig
@@ -22,7 +22,10 @@ from ivm.robot.demonstrations import episode_files, read_episode, read_setup
 from ivm.robot.lcbc import DiffusionPolicy
 from ivm.robot.moments import Batch, Moments, heatmaps_of
 
-__all__ = ["Trained", "load_policy", "train_policy"]
+__all__ = ["MASKER_FILES", "Trained", "load_policy", "train_policy"]
+
+MASKER_FILES = "masker's files"
+"""So a run calls the fingerprint of its masker: the masker's name may stand for another model later."""
 
 _WEIGHTS, _CHECKPOINT, _LOG = "policy.safetensors", "checkpoint.pt", "log.jsonl"
 
@@ -51,7 +54,7 @@ def train_policy(
 
     Args:
         demonstrations: folder that `ivm.robot.demonstrations.record` wrote.
-        output: folder of the run; one with a checkpoint goes on from there.
+        output: folder of the run; one with a checkpoint goes on from there, and one that is finished stays.
         config: how.
         say: called with lines for people.
         progress: called with (steps done, steps in all).
@@ -60,7 +63,7 @@ def train_policy(
 
     Raises:
         DataError: there are no demonstrations, or one is damaged.
-        OptionError: the run in `output` was begun with another configuration.
+        OptionError: the run in `output` was begun with another configuration, finished or not.
         TrainingError: the loss is not finite.
         ModelError: the device is not available.
     """
@@ -72,6 +75,12 @@ def train_policy(
     episodes = [read_episode(file) for file in files]
     named = config.masker not in (UNMASKED, TRUE_MASKS)
     masker = (load_masker or load)(config.masker) if named else None
+    asked = {**config.to_json(), "demonstrations": [episode.seed for episode in episodes]}
+    if masker is not None:
+        asked[MASKER_FILES] = masker.fingerprint
+    weights = output / _WEIGHTS
+    if weights.exists():
+        return _finished(weights, asked)
     heatmaps = heatmaps_of(demonstrations, episodes, config, say, masker)
     moments = Moments(episodes, heatmaps, config)
     torch.manual_seed(config.seed)
@@ -81,13 +90,11 @@ def train_policy(
     policy.state_std.copy_(torch.from_numpy(states.std(axis=0) + 1e-3))
     average = {name: value.clone() for name, value in policy.state_dict().items()}
     optimiser = torch.optim.AdamW(policy.parameters(), lr=config.rate, weight_decay=1e-4)
-    asked = {**config.to_json(), "demonstrations": [episode.seed for episode in episodes]}
-    if masker is not None:
-        asked["masker's files"] = masker.fingerprint  # the same name may stand for another model by now
     checkpoint = output / _CHECKPOINT
     step = _resume(checkpoint, asked, policy, average, optimiser)
     if step:
         say(f"goes on from step {step}")
+    _cut_log(output / _LOG, step)
     loss, finished = float("nan"), True
     parameters = sum(p.numel() for p in policy.parameters())
     say(f"{len(moments.train)} demonstrations, {moments.count} moments; {parameters:,} parameters")
@@ -120,14 +127,50 @@ def train_policy(
         _save_checkpoint(checkpoint, asked, step, policy, average, optimiser)
     policy.load_state_dict(average)
     held_out = _held_out_loss(policy, moments, where)
-    header = {"config": config.to_json(), "environment": setup.to_json(), "steps": step, "held_out": held_out}
-    weights = output / _WEIGHTS
     if finished:
+        header = {
+            "config": config.to_json(),
+            "environment": setup.to_json(),
+            "asked": asked,
+            "steps": step,
+            "loss": loss,
+            "held_out": held_out,
+        }
         plain = {name: tensor.cpu().contiguous() for name, tensor in policy.state_dict().items()}
         with whole(weights) as temporary:
             save_file(plain, temporary, metadata={"ivm-robot": json.dumps(header)})
         checkpoint.unlink(missing_ok=True)
     return Trained(weights, step, loss, held_out, finished)
+
+
+def _finished(weights: Path, asked: dict[str, Any]) -> Trained:
+    """What a run that is done came to; it must have been asked for the same."""
+    header = load_policy(weights)[2]
+    _check_same(weights.parent, asked, header.get("asked", {}))
+    return Trained(weights, int(header["steps"]), float(header["loss"]), float(header["held_out"]), True)
+
+
+def _check_same(folder: Path, asked: dict[str, Any], there: dict[str, Any]) -> None:
+    different = sorted(name for name in asked if there.get(name) != asked[name])
+    if different:
+        raise OptionError(
+            f"{folder} holds a run that was begun with other values of {', '.join(different)}: "
+            "give the same ones, or another folder"
+        )
+
+
+def _cut_log(log: Path, step: int) -> None:
+    """Leave in the log what came up to a step: what comes after it is written again."""
+    if not log.exists():
+        return
+    kept = []
+    for line in log.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError, TypeError):  # cut off as it was written
+            continue
+    write_text(log, "".join(kept))
 
 
 def load_policy(path: Path) -> tuple[DiffusionPolicy, CloningConfig, dict[str, Any]]:
@@ -226,12 +269,7 @@ def _resume(
         there = json.loads(content["asked"])
     except Exception as error:
         raise CheckpointError(f"{path} is damaged, remove it to begin anew: {error}") from error
-    different = sorted(name for name in asked if there.get(name) != asked[name])
-    if different:
-        raise OptionError(
-            f"{path.parent} holds a run that was begun with other values of {', '.join(different)}: "
-            "give the same ones, or another folder"
-        )
+    _check_same(path.parent, asked, there)
     policy.load_state_dict(content["policy"])
     optimiser.load_state_dict(content["optimiser"])
     for name, tensor in content["average"].items():

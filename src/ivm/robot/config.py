@@ -66,6 +66,8 @@ class PolicyConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
                 raise OptionError(f"policy {name} must be an integer from {low} to {high}, but got {value!r}")
+        if self.width % 4:
+            raise OptionError(f"policy width must be a multiple of 4, but got {self.width}")
         if self.picture % 8:
             raise OptionError(f"policy picture must be a multiple of 8, but got {self.picture}")
         if not self.cameras:

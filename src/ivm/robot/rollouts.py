@@ -22,7 +22,7 @@ from safetensors.torch import save
 from ivm.errors import DataError, OptionError, OutputError
 from ivm.masker import Masker, load
 from ivm.robot import MAX_STEPS
-from ivm.robot.cloning import load_policy
+from ivm.robot.cloning import MASKER_FILES, load_policy
 from ivm.robot.config import TRUE_MASKS, UNMASKED, CloningConfig
 from ivm.robot.demonstrations import Setup
 from ivm.robot.expert import expert_actions
@@ -76,10 +76,20 @@ class Actor(Protocol):
 
 
 class ClonedActor:
-    """A trained policy: looks, draws a chunk of actions, carries out the first few, looks again."""
+    """A trained policy: looks, draws a chunk of actions, carries out the first few, looks again.
 
-    def __init__(self, name: str, policy: DiffusionPolicy, masker: str, settings: MaskSettings) -> None:
-        self.name, self.masker, self.settings = name, masker, settings
+    `masker_files`: fingerprint of the masker that it was trained with, if that is known.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        policy: DiffusionPolicy,
+        masker: str,
+        settings: MaskSettings,
+        masker_files: str | None = None,
+    ) -> None:
+        self.name, self.masker, self.settings, self.masker_files = name, masker, settings, masker_files
         self._policy, self._waiting = policy.eval(), deque[np.ndarray]()
         content = save(policy.state_dict(), {"config": json.dumps(policy.config.to_json())})
         self.fingerprint = hashlib.sha256(content).hexdigest()[:16]
@@ -146,7 +156,8 @@ def load_actor(name: str) -> tuple[Actor, Setup]:
     policy, config, header = load_policy(Path(name))
     trained: CloningConfig = config
     label = Path(name).resolve().parent.name if Path(name).is_file() else Path(name).resolve().name
-    actor = ClonedActor(label, policy, trained.masker, trained.settings)
+    files = header.get("asked", {}).get(MASKER_FILES)
+    actor = ClonedActor(label, policy, trained.masker, trained.settings, files)
     return actor, Setup.from_json(header["environment"])
 
 
@@ -201,7 +212,8 @@ def roll_out(
         record stays.
 
     Raises:
-        OptionError: a condition is unknown, two actors have one name, or counts are out of range.
+        OptionError: a condition is unknown, two actors have one name, counts are out of range, or a masker's
+            files are others than those that a policy was trained with.
         DataError: the record is damaged.
         OutputError: the record cannot be written.
     """
@@ -218,6 +230,7 @@ def roll_out(
     for actor in actors:
         if actor.masker not in maskers:
             maskers[actor.masker] = (load_masker or load)(actor.masker)
+        _check_masker(actor, maskers[actor.masker])
     fingerprints = {actor.name: _fingerprint(actor, maskers[actor.masker]) for actor in actors}
     others = [
         row["name"]
@@ -284,6 +297,15 @@ def _episode(env: Any, actor: Actor, seed: int) -> dict[str, Any]:
         observation, _, success, _, _ = env.step(action)
         steps += 1
     return {"success": bool(success), "steps": steps, "instruction": observation["instruction"]}
+
+
+def _check_masker(actor: Actor, masker: Masker | str) -> None:
+    trained, now = getattr(actor, "masker_files", None), getattr(masker, "fingerprint", None)
+    if trained is not None and now is not None and trained != now:
+        raise OptionError(
+            f"the policy {actor.name} was trained with another model by the name {actor.masker!r}: bring its "
+            "files back, or train the policy again"
+        )
 
 
 def _fingerprint(actor: Actor, masker: Masker | str) -> str:
