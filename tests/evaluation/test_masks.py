@@ -7,7 +7,7 @@ from PIL import Image
 from rich.console import Console
 
 from ivm.data.packs import data_folder, read_pack
-from ivm.errors import DataError, OptionError, OutputError
+from ivm.errors import DataError, InstructionError, OptionError, OutputError
 from ivm.evaluation.masks import (
     KINDS,
     Answer,
@@ -145,6 +145,22 @@ def test_damaged_photos_are_left_out_and_named_or_stop(pack_folder):
 def test_an_answer_with_nothing_kept_for_nothing_relevant_is_right():
     answer = Answer("a", "i", "absent", False, 0, 0, False, 0.0, 0.0, False, 0.1)
     assert answer.iou == 1.0
+
+
+def test_an_instruction_that_a_model_refuses_is_left_out_for_all_and_told(samples):
+    class Short(Oracle):
+        def batch(self, images, instructions):
+            if refused.instructions[0] in instructions:
+                raise InstructionError("at most 3 tokens for this model")
+            return super().batch(images, instructions)
+
+    refused = samples[1]
+    left = [s for s in samples if (s.image_id, s.instructions) != (refused.image_id, refused.instructions)]
+    report = evaluate_masks(samples, Short(samples), model="short", data="shapes", left_out=["a.jpg: torn"])
+    others = [one for one in samples if one.instructions == refused.instructions]
+    assert report.left_out == ["a.jpg: torn", *(f"{s.uuid}: at most 3 tokens for this model" for s in others)]
+    assert report.questions == len(samples) - len(others) <= len(left)
+    assert len({t["all present"]["n"] for t in report.tables.values()}) == 1
 
 
 def test_what_is_not_found_counts_as_an_empty_mask_for_absent_targets():

@@ -7,7 +7,7 @@ import json
 import httpx
 import pytest
 
-from ivm.errors import LMMError, OptionError
+from ivm.errors import InstructionError, LMMError, OptionError
 from ivm.evaluation.questions import read_questions
 from ivm.evaluation.scoring import OWN_JUDGE, Judge
 from ivm.evaluation.vqa import ANSWERS, JUDGEMENTS, OFF, Setup, ask, judge, look, outcomes, size_of_job
@@ -124,6 +124,36 @@ def test_errors_are_no_wrong_answers_and_are_asked_again(questions, setup, fake_
     ask(questions, setup, tmp_path)
     assert {one.state for one in outcomes(questions, setup, tmp_path)} == {"answered"}
     assert len(fake_lmm.requests) == 20
+
+
+def test_an_instruction_that_the_masker_refuses_is_an_error_of_its_masked_conditions(
+    questions, setup, fake_lmm, tmp_path, monkeypatch
+):
+    masker = type(setup.masker).__call__
+
+    def short(self, features, text):
+        if text == questions[1].instruction:
+            raise InstructionError("at most 3 tokens for this model")
+        return masker(self, features, text)
+
+    monkeypatch.setattr(type(setup.masker), "__call__", short)
+    ask(questions, setup, tmp_path)
+    found = outcomes(questions, setup, tmp_path)
+    refused = {(one.question.id, one.condition): one.error for one in found if one.state == "error"}
+    same = [question.id for question in questions if question.instruction == questions[1].instruction]
+    assert refused == {(id_, mode): "at most 3 tokens for this model" for id_ in same for mode in MODES}
+    assert sum(one.state == "answered" for one in found) == 18 - len(refused) > 6
+
+
+def test_answers_about_the_masks_of_another_model_by_the_same_name_do_not_count(
+    questions, setup, fake_lmm, tmp_path, monkeypatch
+):
+    ask(questions, setup, tmp_path)
+    monkeypatch.setattr(setup.masker, "fingerprint", "trained further")
+    assert size_of_job(questions, setup, tmp_path) == (6, 18)  # the whole pictures are as they were
+    ask(questions, setup, tmp_path)
+    assert size_of_job(questions, setup, tmp_path) == (18, 18)
+    assert len(fake_lmm.requests) == 18  # its masks are the same here: the same request is paid once
 
 
 def test_a_missing_or_damaged_picture_is_an_error_of_its_questions(questions, setup, fake_lmm, tmp_path):

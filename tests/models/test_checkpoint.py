@@ -276,6 +276,16 @@ def test_the_converted_form_is_kept_and_found_again(published, monkeypatch):
         FullModel("ivm-v1", **options)
 
 
+def test_the_cache_holds_what_was_published_whatever_precision_came_first(published):
+    file, options, model = published
+    FullModel("ivm-v1", **{**options, "dtype": "bfloat16"})
+    from safetensors.torch import load_file
+
+    tensors = load_file(cache_folder(file) / "model.safetensors")
+    assert {value.dtype for value in tensors.values()} == {torch.float32}
+    assert same(FullModel("ivm-v1", **{**options, "dtype": "float32"}).model, model)
+
+
 def test_a_cache_that_cannot_be_written_is_done_without(published, monkeypatch, tmp_path):
     _, options, model = published
     (tmp_path / "file").write_text("")

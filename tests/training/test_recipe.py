@@ -110,6 +110,49 @@ def test_stopped_by_a_signal_it_saves_and_goes_on(configure):
     assert equal(f"{whole.folder}/last.safetensors", f"{parts.folder}/last.safetensors")
 
 
+@pytest.mark.parametrize(
+    "options", [["optimise.freeze=['conv2.*']"], ["lora.rank=2", "lora.targets=['qkv']"]]
+)
+def test_what_began_from_weights_with_a_part_frozen_goes_on(configure, options):
+    base = configure(folder="base")
+    train(base, quiet)
+    runs = [configure("generator", f"init={base.folder}", *options, folder=name) for name in ("a", "b")]
+    train(runs[0], quiet)
+    with pytest.raises(KillError):
+        train(runs[1], kill_at(6))
+    assert train(runs[1], quiet).finished
+    assert equal(*(f"{one.folder}/last.safetensors" for one in runs))
+
+
+def test_decay_and_betas_may_change_on_the_way(configure, monkeypatch):
+    with pytest.raises(KillError):
+        train(configure(), kill_at(6))
+    seen = []
+    real = torch.optim.AdamW.step
+
+    def step(self, *args, **kwargs):
+        seen.append([(group["weight_decay"], tuple(group["betas"])) for group in self.param_groups])
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    train(configure("generator", "optimise.weight_decay=0.5", "optimise.betas=[0.8, 0.9]"), quiet)
+    assert len(seen) == 4
+    assert all(groups == [(0.5, (0.8, 0.9)), (0.0, (0.8, 0.9))] for groups in seen)
+
+
+def test_stopping_does_not_look_for_the_best_where_no_other_run_would(configure, stores):
+    options = ("save_every=4", f"data.validation=['{stores['human']}']")
+    config = configure("generator", *options)
+
+    def interrupt(line):
+        if line.startswith("step 6/"):
+            signal.raise_signal(signal.SIGINT)
+
+    assert not train(config, interrupt).finished
+    train(config, quiet)
+    assert [line["step"] for line in log_of(config) if "validation_giou" in line] == [4, 8]
+
+
 def test_it_learns_and_validates_and_keeps_the_best(configure, stores):
     config = configure(
         "generator", "optimise.steps=60", "save_every=20", "data.human_share=1",
@@ -293,8 +336,9 @@ def test_a_discriminator_starts_from_a_generator(configure):
     shared = set(last) & set(judge.state_dict())
     assert {"conv2.weight", "mask_token", "fusion_blocks.0.cross_q.weight"} <= shared
     assert all(torch.equal(judge.state_dict()[name], last[name]) for name in shared)
-    with pytest.raises(CheckpointError, match="cannot start from this generator"):
-        assemble(configure("discriminator", f"init={base.folder}", "model.sizes.dim=48"))
+    for other, told in (("dim=48", "dim is 48 but 32 there"), ("heads=2", "heads is 2 but 4 there")):
+        with pytest.raises(CheckpointError, match=f"of another architecture: {told}"):
+            assemble(configure("discriminator", f"init={base.folder}", f"model.sizes.{other}"))
 
 
 def test_a_finished_run_says_so_again_without_a_step(configure):

@@ -16,7 +16,7 @@ from ivm.data.grammar import instructions_for, name_instructions
 from ivm.data.materials import nouns_looked_for
 from ivm.data.packs import Pack, Photo
 from ivm.data.photo_scenes import photo_scene
-from ivm.errors import DataError, OptionError
+from ivm.errors import DataError, InstructionError, OptionError
 from ivm.evaluation.baselines import BASELINES
 from ivm.evaluation.reports import cell, write_json
 from ivm.types import Masking, Sample
@@ -248,7 +248,7 @@ def summarise(given: Sequence[Answer]) -> tuple[dict[str, dict[str, Any]], dict[
         "auroc": metrics.auroc(scores, present),
         "absent_at_5": metrics.recall_at_false_alarms(scores, present, 0.05),
         "giou_of_found": metrics.giou(
-            np.array([a.iou * a.found if a.present else not a.found for a in given])
+            np.array([a.iou * a.found if a.present else not a.found or a.kept == 0 for a in given], float)
         ),
     }
     return table, detection
@@ -310,13 +310,26 @@ def evaluate_masks(
     if baselines:
         maskings |= {kind.name: (kind(), None) for kind in BASELINES}
     given: dict[str, list[Answer]] = {name: [] for name in maskings}
-    complete = True
+    complete, refused = True, []
+
+    def ask(group: Sequence[Sample]) -> dict[str, list[Answer]]:
+        return {name: list(answers(group, m, limit)) for name, (m, limit) in maskings.items()}
+
     try:
         for _, group in groupby(samples, key=lambda sample: sample.image_id):
             together = list(group)
-            new = {name: list(answers(together, m, limit)) for name, (m, limit) in maskings.items()}
-            for name, several in new.items():  # all maskings have answered: the counts stay equal
-                given[name] += several
+            try:
+                new = [ask(together)]
+            except InstructionError:  # such as one too long for this model: which of them?
+                new = []
+                for sample in together:
+                    try:
+                        new.append(ask([sample]))
+                    except InstructionError as error:
+                        refused.append(f"{sample.uuid}: {error}")
+            for answered in new:  # by all maskings: the counts stay equal
+                for name, several in answered.items():
+                    given[name] += several
             if progress is not None:
                 progress(len(given[model]))
     except KeyboardInterrupt:
@@ -333,7 +346,7 @@ def evaluate_masks(
         questions=len(given[model]),
         images=len({a.image_id for a in given[model]}),
         complete=complete,
-        left_out=list(left_out or []),
+        left_out=[*(left_out or []), *refused],
     )
     for name, several in given.items():
         report.tables[name], report.detection[name] = summarise(several)

@@ -109,7 +109,9 @@ class Setup:
         server = [self.lmm.model, self.lmm.base_url, dict(self.lmm.options)]
         masks: list[Any] = []
         if condition != OFF:
-            masks = [question.instruction, self.model, self.threshold, self.tiles, self.show, _version()]
+            # A name may stand for another model later.
+            model = [self.model, self.masker.fingerprint]
+            masks = [question.instruction, *model, self.threshold, self.tiles, self.show, _version()]
         return _digest([asked, server, masks])
 
 
@@ -323,13 +325,19 @@ def _jobs(questions: Sequence[Question], setup: Setup, done: set[str]) -> Iterat
                     yield Job(key, "", None, _facts(question, condition), str(error))
             continue
         for question, keys in left:
-            heatmap = None
+            heatmap, fault = None, ""
             if features is not None and any(condition != OFF for condition in keys):
                 start = time.perf_counter()
-                heatmap = setup.masker(features, question.instruction)
+                try:
+                    heatmap = setup.masker(features, question.instruction)
+                except IVMError as error:  # such as an instruction too long for this model
+                    fault = str(error)
                 seconds += time.perf_counter() - start
             for condition, key in keys.items():
-                yield _job(question, condition, key, pixels, heatmap, seconds, setup)
+                if fault and condition != OFF:
+                    yield Job(key, "", None, _facts(question, condition), fault)
+                else:
+                    yield _job(question, condition, key, pixels, heatmap, seconds, setup)
             seconds = 0.0  # reading and encoding count for the first question of a picture
 
 

@@ -341,7 +341,7 @@ def cache_folder(file: Path) -> Path:
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     root = os.environ.get("IVM_CACHE") or Path.home() / ".cache" / "ivm"
-    return Path(root) / f"ivm-v1-{digest[:16]}"
+    return Path(root) / f"ivm-v1-float32-{digest[:16]}"
 
 
 def read_model_config(model_class: type[IVMModel], folder: Path) -> IVMConfig:

@@ -22,6 +22,7 @@ from ivm.models.checkpoint import (
     import_reference,
     load_model,
     read_reference,
+    rename_reference,
     runner_of,
 )
 from ivm.models.config import PRESETS, REFERENCE_FILE, fetch_file, holds_reference
@@ -345,11 +346,13 @@ def _open_reference(
             **options,
         )
     model = assemble(full_preset("ivm-v1"), runner, lmm, image, **options)
-    if import_reference(model, read_reference(file), str(file)):
+    state = read_reference(file)
+    if import_reference(model, state, str(file)):
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
             temporary = kept.with_name(f".{kept.name}-{os.getpid()}")
-            model.save_pretrained(temporary)
+            # As they were published, whatever precision this call has them in.
+            model.save_pretrained(temporary, state_dict=rename_reference(state))
             _name_bases(temporary / "config.json", lmm, image)
             if not kept.exists():
                 temporary.replace(kept)

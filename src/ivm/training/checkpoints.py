@@ -292,6 +292,12 @@ def load_weights(
     if stage == "discriminator" and start_from is not None and header.get("stage") != stage:
         tensors = load_file(file)
         if header or not names <= set(tensors):
+            if header:
+                ours = deciding(stage, model)
+                theirs = deciding(header["stage"], _model_of(header, file))
+                shared = {name: value for name, value in ours.items() if name in theirs}
+                if differ := _differences(shared, {n: theirs[n] for n in shared}, "{!r} there"):
+                    raise CheckpointError(f"{file} is of another architecture: {'; '.join(differ)}")
             start_from(tensors)
             return
     if header:

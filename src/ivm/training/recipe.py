@@ -119,12 +119,12 @@ def train(config: TrainConfig, say: Callable[[str], object] = print) -> Outcome:
     optimizer = torch.optim.AdamW(
         groups(trainee.module, optimise.weight_decay), lr=optimise.learning_rate, betas=optimise.betas
     )
+    decays = [group["weight_decay"] for group in optimizer.param_groups]
     keep_what_is_trained(accelerator, trainee.module, names)
     model, optimizer = accelerator.prepare(trainee.module, optimizer)
     others = [*trainee.hidden, *([discriminator.module, *discriminator.hidden] if discriminator else [])]
     for module in others:
         module.to(accelerator.device)
-    frozen = Frozen([model, *others])
     average = Average(accelerator.unwrap_model(model), optimise.average)
     trained = [value for value in model.parameters() if value.requires_grad]
     set_seed(config.seed, device_specific=True)  # for what is random in a model, such as dropout
@@ -136,7 +136,11 @@ def train(config: TrainConfig, say: Callable[[str], object] = print) -> Outcome:
         say("data.validation is another than before: the best weights so far count no more and are removed")
     if run.checkpoint is not None:
         restore(accelerator, run.checkpoint, average)
+        for group, decay in zip(optimizer.param_groups, decays, strict=True):  # they may change on the way
+            group |= {"weight_decay": decay, "betas": optimise.betas}
         say(f"going on from step {run.step}") if accelerator.is_main_process else None
+
+    frozen = Frozen([model, *others])  # as they are now: a checkpoint holds what the configuration froze
 
     parts = world * optimise.accumulate
     mine = range(rank * optimise.accumulate, (rank + 1) * optimise.accumulate)
@@ -149,11 +153,12 @@ def train(config: TrainConfig, say: Callable[[str], object] = print) -> Outcome:
         pin=accelerator.device.type == "cuda",
     )
 
-    def save(step: int) -> None:
+    def save(step: int, due: bool) -> None:
+        """`due`: not only because the run is stopped here, where no other run would look for the best."""
         frozen.check()
         figures = None
         with average.shown():
-            if validation is not None:
+            if validation is not None and due:
                 figures = validation(model)
             score = None if figures is None else figures[SCORE[config.stage]]
             state = accelerator.get_state_dict(model) if _sharded(accelerator) else None
@@ -205,8 +210,9 @@ def train(config: TrainConfig, say: Callable[[str], object] = print) -> Outcome:
                 shown_means = {name: float(value) for name, value in means.items()}
                 reporter.report(step, count, shown_means | {"rate": learning_rate(step - 1, optimise)})
                 sums, count = {}, 0
-            if step % config.save_every == 0 or step == optimise.steps or stopped:
-                save(step)
+            due = step % config.save_every == 0 or step == optimise.steps
+            if due or stopped:
+                save(step, due)
             if stopped:
                 reporter.tell(f"stopped at step {step} and saved: the same command goes on from there")
                 return Outcome(step, False, weights_file(run.folder), None)
