@@ -118,7 +118,7 @@ def test_parity_sees_what_differs(exported, tiny_compact, tiny_tokenizer):
         ([Parity(1e-3, 0, 0)], "float graphs must agree with torch within 0.0001"),
         ([Parity(float("nan"), 0, 0)], "float graphs must agree"),
         ([Parity(0, 0, 0), Parity(0.5, 0.2, 0)], "int8 graphs must agree .* export without quantising"),
-        ([Parity(0, 0, 0), Parity(0.5, 0, 0.3)], "int8 graphs must agree"),
+        ([Parity(0, 0, 0), Parity(0.5, 0, 0.4)], "int8 graphs must agree"),
     ],
 )
 def test_graphs_that_compute_something_else_are_not_written(
