@@ -116,7 +116,7 @@ def test_what_a_call_does_not_write_does_not_stay(plain, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OutputError, match=r"stats\.json: No space left"):
+    with pytest.raises(OutputError, match=r"stats\.json': No space left"):
         write_statistics(summarise([plain]), folder)
     assert (folder / "stats.json").read_text() == before
     assert sorted(path.name for path in folder.iterdir()) == ["instructions.png", "stats.json"]
