@@ -138,7 +138,7 @@ def training_batch(photos: Photos, chosen: list[tuple[int, int]], text_mask, rng
 def initial(table: torch.Tensor) -> CompactDiscriminator:
     """A discriminator that starts from the compact model."""
     torch.manual_seed(0)
-    model = CompactDiscriminator(CompactDiscriminatorConfig(backbone=""), LookUp(table))
+    model = CompactDiscriminator(CompactDiscriminatorConfig(), LookUp(table), backbone=efficientnet_lite0())
     model.start_from(load_file(WEIGHTS))
     return model
 

@@ -105,3 +105,5 @@ def test_it_starts_from_a_generator_and_refuses_one_of_other_sizes(tiny_discrimi
         CheckpointError, match=r"cannot start .* conv4\.weight first; give both the same sizes"
     ):
         judge.start_from(short)
+    with pytest.raises(CheckpointError, match=r"no place for 1 of its tensors, seen16\.weight first"):
+        judge.start_from({**generator, "seen16.weight": torch.zeros(1)})  # it would lack what that one sees

@@ -57,7 +57,7 @@ class CompactDiscriminator(CompactModel):
         """Take all but the last network from the state of a `CompactModel` of the same sizes.
 
         Raises:
-            CheckpointError: a part is missing or of another size.
+            CheckpointError: a part is missing or of another size, or has no place here.
         """
         wanted = {key: value for key, value in self.state_dict().items() if not key.startswith("judge.")}
         wrong = [
@@ -65,6 +65,11 @@ class CompactDiscriminator(CompactModel):
             for key, value in wanted.items()
             if key not in generator or generator[key].shape != value.shape
         ]
+        if more := sorted(generator.keys() - wanted.keys()):
+            raise CheckpointError(
+                f"the discriminator cannot start from this generator: it has no place for {len(more)} of its "
+                f"tensors, {more[0]} first; give both the same sizes"
+            )
         if wrong:
             raise CheckpointError(
                 f"the discriminator cannot start from this generator: {len(wrong)} of {len(wanted)} tensors "
