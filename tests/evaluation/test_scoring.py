@@ -51,6 +51,21 @@ def test_letters_are_found_and_doubtful_ones_are_not(text, right):
     assert find_letter(text, COLOURS) == right
 
 
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("Answer: A blue umbrella.", "B"),
+        ("The answer is A blue umbrella on the sand", "B"),
+        ("Answer: A red kite", "A"),
+        ("The answer is A because it flies.", "A"),
+        ("Answer: A", "A"),
+        ("Answer: A. Blue umbrella", "A"),  # a sign after it: a letter
+    ],
+)
+def test_an_article_is_no_letter_where_an_option_follows(text, right):
+    assert find_letter(text, ("red kite", "blue umbrella", "dog")) == right
+
+
 def test_options_that_are_sentences():
     assert find_letter("The dog is on the left side of the cat.", SIDES) == "A"
     assert find_letter("on the left", SIDES) == ""

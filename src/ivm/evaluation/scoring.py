@@ -77,15 +77,16 @@ def find_letter(text: str, options: Sequence[str]) -> str:
 
     In this order: the answer is a letter; it says "answer is B" or "answer: B", of several the last; it
     begins with a letter and a sign ("(B) red", "B: red"), or says "option B" or "(B)", and no other letter in
-    this way; it holds the words of one option.
+    this way; it holds the words of one option. "Answer: A blue umbrella" is no A where an option reads so.
     """
     last = letter(len(options) - 1)
     alone = rf"[*_`\s(\[]*([A-{last}a-{last.lower()}])[*_`\s)\].:,]*"
     if whole := re.fullmatch(alone, text):
         return whole[1].upper()
     one = rf"[*_`\s(\[]*([A-{last}])(?![\w'])"  # a letter by itself: not the article that opens a sentence
-    if said := re.findall(rf"(?i:\banswer\b\W*(?:is\b\W*)?(?:option\b\W*)?){one}", text):
-        return str(said[-1])
+    said = list(re.finditer(rf"(?i:\banswer\b\W*(?:is\b\W*)?(?:option\b\W*)?){one}", text))
+    if said and not _is_article(said[-1], text, options):
+        return str(said[-1][1])
     marked = set(re.findall(rf"\(([A-{last}])\)", text))
     marked |= set(re.findall(rf"(?i:\b(?:option|choice)\b\W*?){one}", text))
     marked |= set(re.findall(rf"\A[*_`\s]*([A-{last}])[*_`)\].:,]", text))
@@ -99,6 +100,15 @@ def find_letter(text: str, options: Sequence[str]) -> str:
     held = [words for words in held if not any(words != other and words in other for other in held)]
     places = [place for place, option in enumerate(options) if f" {_plain(option)} " in held]
     return letter(places[0]) if len(places) == 1 else ""
+
+
+def _is_article(letter_found: re.Match[str], text: str, options: Sequence[str]) -> bool:
+    """Whether an "A" opens the words of an option instead of naming the first."""
+    after = text[letter_found.end() :]
+    if letter_found[1] != "A" or not re.match(r"\s+\w", after):
+        return False
+    words = f"{_plain(after)} "
+    return any(words.startswith(f"{_plain(option)} ") for option in options if _plain(option))
 
 
 def _plain(text: str) -> str:

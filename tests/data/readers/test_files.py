@@ -19,6 +19,7 @@ from ivm.data.readers.files import (
     fingerprint,
     grey_pixels,
     load_image,
+    mixed_photo_id,
     photo_id,
     polygons_mask,
     segmentation_mask,
@@ -66,6 +67,15 @@ def test_the_same_photo_has_one_id_in_every_data_set():
     assert photo_id("ivm-mix/coco", "coco/train2017/000000000009.jpg") == "coco/000000000009"
     assert photo_id("gqa", "12.jpg") == photo_id("phrasecut", "12.jpg") == photo_id("ivm-mix/vg", "12.jpg")
     assert photo_id("mine", "12.jpg") == "mine/12"
+
+
+def test_a_photo_of_a_mixture_is_known_by_its_data_set_or_by_all_its_folders():
+    for name in ("gqa/images/24.jpg", "vg/VG_100K/24.jpg"):
+        assert mixed_photo_id("llava", name) == "vg/24"
+    assert mixed_photo_id("llava", "textvqa/train_images/0a.jpg") == photo_id("open-images", "0a.jpg")
+    assert mixed_photo_id("llava", "coco/train2017/000000000009.jpg") == "coco/000000000009"
+    assert mixed_photo_id("llava", "ocr_vqa/images/7.jpg") != mixed_photo_id("llava", "web/images/7.jpg")
+    assert mixed_photo_id("llava", "7.jpg") == "llava/7"
 
 
 def test_short_names(tmp_path):

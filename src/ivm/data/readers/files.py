@@ -26,6 +26,7 @@ __all__ = [
     "fingerprint",
     "grey_pixels",
     "load_image",
+    "mixed_photo_id",
     "photo_id",
     "polygons_mask",
     "runs_of",
@@ -162,6 +163,19 @@ def photo_id(source: str, name: str) -> str:
     stem = Path(name).stem
     number = _COCO_NUMBER.search(stem)
     return f"coco/{number[1]}" if number else f"{_PHOTOS_OF.get(source, source)}/{stem}"
+
+
+def mixed_photo_id(source: str, name: str) -> str:
+    """The same in a mixture of data sets, whose names begin with a data set's folder.
+
+    "gqa/images/24.jpg" and "vg/VG_100K/24.jpg" are both "vg/24". Of other folders all are kept: two of them
+    may number their pictures alike.
+    """
+    folders = Path(name).parts[:-1]
+    if folders and (folders[0] in _PHOTOS_OF or folders[0] in _PHOTOS_OF.values()):
+        return photo_id(folders[0], name)
+    found = photo_id(source, name)
+    return found if found.startswith("coco/") else f"{source}/{Path(name).with_suffix('').as_posix()}"
 
 
 def grey_pixels(path: Path, root: Path) -> np.ndarray:

@@ -8,12 +8,12 @@ https://github.com/haotian-liu/LLaVA (docs/Finetune_Custom_Data.md). Samples hav
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ivm.data.readers.files import below, find_file, load_image, photo_id, short_name
+from ivm.data.readers.files import below, find_file, load_image, mixed_photo_id, photo_id, short_name
 from ivm.data.records import Entry, Record, get, read_json, read_lines
 from ivm.errors import DataError
 from ivm.types import Sample
@@ -146,7 +146,7 @@ def _llava(item: Any, number: int, folder: Path, root: Path, source: str) -> Ite
     if not texts:
         raise DataError("a conversation must have something that the human says, but has not")
     uuid = f"{source}-{number}-{get(item, 'id', (str, int), number)}"
-    yield _question(uuid, source, folder, get(item, "image", str), root, texts)
+    yield _question(uuid, source, folder, get(item, "image", str), root, texts, identify=mixed_photo_id)
 
 
 def _question(
@@ -157,6 +157,7 @@ def _question(
     root: Path,
     texts: tuple[str, ...],
     more: dict[str, Any] | None = None,
+    identify: Callable[[str, str], str] = photo_id,
 ) -> Record:
     image, file = load_image(below(folder, name), root)
     return Record(
@@ -167,7 +168,7 @@ def _question(
             None,
             source,
             human=False,
-            image_id=photo_id(source, name),
+            image_id=identify(source, name),
             kind="question",
             provenance={"image": name, **(more or {})},
         ),
