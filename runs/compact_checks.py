@@ -32,7 +32,7 @@ from ivm.evaluation.masks import answers, pack_questions
 from ivm.masker import Masker
 from ivm.models.compact import CompactConfig, CompactModel, frozen_parts
 from ivm.models.minilm import build_tokenizer
-from ivm.models.onnx import CompactRuntime
+from ivm.models.onnx import CompactRuntime, shift_heat
 from train_compact import UNSEEN_PAIRS
 
 HERE = Path(__file__).resolve().parent
@@ -49,6 +49,7 @@ class Float:
     def __init__(self, shipped: CompactRuntime) -> None:
         self.threshold, self.found_threshold = shipped.threshold, shipped.found_threshold
         self.scale, self.shift, self.size = shipped.found_scale, shipped.found_shift, shipped.image_size
+        self.slope, self.middle = shipped.heat_slope, shipped.heat_middle
         config = CompactConfig(image_size=self.size)
         self.tokenizer = build_tokenizer(config)
         self.model = CompactModel(config, **frozen_parts(config)).eval()
@@ -71,7 +72,8 @@ class Float:
         ids, mask = (torch.tensor([getattr(e, k) for e in encoded]) for k in ("ids", "attention_mask"))
         parts = tuple(torch.cat(part) for part in zip(*features, strict=True))
         logits, found = self.model.decode(parts, self.model.encode_text(ids, mask.bool()), mask.bool())
-        return logits.numpy(), (self.scale * found + self.shift).sigmoid().numpy()
+        logits = shift_heat(logits.numpy(), self.slope, self.middle)
+        return logits, (self.scale * found + self.shift).sigmoid().numpy()
 
 
 def compare(shipped, full) -> dict:

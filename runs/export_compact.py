@@ -5,10 +5,11 @@
 writes src/ivm/weights/compact/ (ONNX, int8) and runs/weights/compact.safetensors (float16, to go on from, or
 for `ivm export`). Weights with a header, as `ivm train` writes them, know their image size themselves.
 
-The mask threshold is the one of the best gIoU on photos. The found score is scaled to a probability (Platt,
-1999), as if targets were there as often as not, and its threshold is the one of the best balanced accuracy,
-over photos and scenes, each pack and kind of scene as heavy as another. All on the validation split and on a
-seed of its own; test photos are not looked at. Without weights, only this is done anew.
+How far a heatmap is shifted by how hot it gets, and the mask threshold, are those of the best gIoU. The found
+score is scaled to a probability (Platt, 1999), as if targets were there as often as not, and its threshold is
+the one of the best balanced accuracy. Both over photos and scenes, each pack and kind of scene as heavy as
+another, on the validation split and on a seed of its own; test photos are not looked at. Without weights,
+only this is done anew.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import json
 import shutil
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
@@ -42,29 +43,34 @@ PACKS = ("voc", "coco", "clothing")
 SEED, SCENES = 20_001, 150  # of the scenes that found scores are calibrated on, of each kind
 
 
-def validation_answers(runtime: CompactRuntime, root: Path):
-    """For each question on the validation photos: heatmap [H, W], target [H, W] or None, found logit."""
-    runtime.found_scale, runtime.found_shift = 1.0, 0.0
+LEVELS = np.arange(-12.0, 12.0, 0.1)
+"""Logits that masks are cut at, to see which cut is best."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says to one question.
+
+    `ious`: of the mask cut at each of LEVELS with the target; None where the target is absent.
+    """
+
+    source: str
+    found: float
+    hottest: float
+    ious: np.ndarray | None
+
+
+def questions(root: Path):
+    """(where from, scene, instructions) on the validation photos, and about scenes of a seed of their own."""
     rng = np.random.default_rng(0)
     for name in PACKS:
         pack = read_pack(root / name)
         nouns = nouns_looked_for(pack)
         for photo in pack.split("val"):
-            if not photo.regions:
-                continue
-            scene = photo_scene(photo, nouns)
-            asked = name_instructions(scene, rng) + instructions_for(scene, rng, ("absent",))
-            features = runtime.encode_images([scene.image])
-            logits, scores = runtime.decode(features * len(asked), [one.text for one in asked])
-            scores = np.clip(scores, 1e-6, 1 - 1e-6)
-            for one, logit, score in zip(asked, logits, scores, strict=True):
-                size = (photo.width, photo.height)
-                heat = 1 / (1 + np.exp(-cv2.resize(logit, size, interpolation=cv2.INTER_LINEAR)))
-                yield name, heat, (one.mask if one.mask.any() else None), float(np.log(score / (1 - score)))
-
-
-def scene_answers(runtime: CompactRuntime, root: Path):
-    """For each question about scenes that neither training nor evaluation makes: as `validation_answers`."""
+            if photo.regions:
+                scene = photo_scene(photo, nouns)
+                asked = name_instructions(scene, rng) + instructions_for(scene, rng, ("absent",))
+                yield name, scene, asked
     backgrounds, cutouts = (
         (str(root / "voc"), str(root / "coco")),
         (str(root / "cutouts"), str(root / "grocery")),
@@ -76,11 +82,30 @@ def scene_answers(runtime: CompactRuntime, root: Path):
         with Synthesis(spec, SEED) as synthesis:
             for index in range(SCENES):
                 scene, _, asked = synthesis.scene(index)
-                features = runtime.encode_images([scene.image])
-                _, scores = runtime.decode(features * len(asked), [one.text for one in asked])
-                scores = np.clip(scores, 1e-6, 1 - 1e-6)
-                for one, score in zip(asked, scores, strict=True):
-                    yield source, one.mask.any(), float(np.log(score / (1 - score)))
+                yield source, scene, asked
+
+
+def answers(runtime: CompactRuntime, root: Path):
+    """An Answer a question, of the model as it is before calibration."""
+    runtime.found_scale, runtime.found_shift, runtime.heat_slope = 1.0, 0.0, 0.0
+    for source, scene, asked in questions(root):
+        features = runtime.encode_images([scene.image])
+        logits, scores = runtime.decode(features * len(asked), [one.text for one in asked])
+        scores = np.clip(scores, 1e-6, 1 - 1e-6)
+        height, width = scene.image.shape[:2]
+        for one, logit, score in zip(asked, logits, scores, strict=True):
+            ious = None
+            if one.mask.any():
+                ious = ious_by_level(cv2.resize(logit, (width, height)), one.mask)
+            yield Answer(source, float(np.log(score / (1 - score))), float(logit.max()), ious)
+
+
+def ious_by_level(logit_HW: np.ndarray, target_HW: np.ndarray) -> np.ndarray:
+    """IoU of the logits above each of LEVELS with the target."""
+    edges = [*LEVELS, np.inf]
+    kept = np.histogram(logit_HW, edges)[0][::-1].cumsum()[::-1]
+    hit = np.histogram(logit_HW[target_HW], edges)[0][::-1].cumsum()[::-1]
+    return hit / (kept + target_HW.sum() - hit)
 
 
 def platt(answers: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
@@ -110,45 +135,62 @@ def platt(answers: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[float, flo
     return round(scale, 3), round(shift, 3)
 
 
-def calibrate(runtime: CompactRuntime, root: Path) -> dict[str, float]:
-    """What config.json says of the two thresholds and of the found score."""
-    limits = np.arange(0.15, 0.85, 0.05)
-    ious: dict[str, list[np.ndarray]] = {}
-    told: dict[str, tuple[list[float], list[float]]] = {}
-    for source, there, score in scene_answers(runtime, root):
-        told.setdefault(source, ([], []))[0 if there else 1].append(score)
-    for pack, heat, target, score in validation_answers(runtime, root):
-        told.setdefault(pack, ([], []))[0 if target is not None else 1].append(score)
-        if target is None:
-            continue
-        row = [((heat > t) & target).sum() / max(1, ((heat > t) | target).sum()) for t in limits]
-        ious.setdefault(pack, []).append(np.array(row))
-    mean = np.mean([np.mean(rows, axis=0) for rows in ious.values()], axis=0)  # each pack counts the same
-    threshold = float(limits[mean.argmax()])
-    answers = {name: (np.array(present), np.array(absent)) for name, (present, absent) in told.items()}
-    scale, shift = platt(answers)
+def best_cut(given: list[Answer]) -> dict[str, float]:
+    """heat_slope, heat_middle and threshold of the best gIoU, each source as heavy as another."""
+    there = [one for one in given if one.ious is not None]
+    ious = np.stack([one.ious for one in there])
+    hottest = np.array([one.hottest for one in there])
+    sources = np.array([one.source for one in there])
+    middle = round(float(np.median(hottest)), 1)  # a heatmap as hot as most of them stays as it is
+    rows = np.arange(len(there))
+
+    def giou(slope: float, threshold: float) -> float:
+        cuts = np.log(threshold / (1 - threshold)) - slope * (middle - hottest)
+        nearest = np.abs(LEVELS[None] - cuts[:, None]).argmin(axis=1)
+        got = ious[rows, nearest]
+        return float(np.mean([got[sources == source].mean() for source in np.unique(sources)]))
+
+    slopes, thresholds = np.arange(0.0, 0.75, 0.05), np.arange(0.15, 0.85, 0.05)
+    table = np.array([[giou(slope, threshold) for threshold in thresholds] for slope in slopes])
+    slope, threshold = (
+        float(axis[i])
+        for axis, i in zip((slopes, thresholds), np.unravel_index(table.argmax(), table.shape), strict=True)
+    )
+    by_slope = zip(slopes, thresholds[table.argmax(axis=1)], table.max(axis=1), strict=True)
+    print("gIoU by slope, at its best threshold:")
+    print({round(float(s), 2): (round(float(t), 2), round(float(g), 3)) for s, t, g in by_slope})
+    print(f"heat_slope {slope:.2f}, heat_middle {middle:.1f}, threshold {threshold:.2f}: {table.max():.3f}")
+    return {"heat_slope": round(slope, 2), "heat_middle": middle, "threshold": round(threshold, 2)}
+
+
+def best_score(given: list[Answer]) -> dict[str, float]:
+    """found_scale, found_shift and found_threshold, each source as heavy as another."""
+    told = {}
+    for source in dict.fromkeys(one.source for one in given):
+        mine = [one for one in given if one.source == source]
+        present, absent = (
+            np.array([one.found for one in mine if (one.ious is None) == gone]) for gone in (False, True)
+        )
+        told[source] = (present, absent)
+    scale, shift = platt(told)
     candidates = np.arange(0.05, 0.96, 0.01)
     rows = []
-    for present, absent in answers.values():
+    for present, absent in told.values():
         there, not_there = (1 / (1 + np.exp(-(scale * v + shift))) for v in (present, absent))
         rows.append([(np.mean(there >= c) + np.mean(not_there < c)) / 2 for c in candidates])
     balanced = np.mean(rows, axis=0)
     found = float(candidates[balanced.argmax()])
-    print(
-        "gIoU by threshold:",
-        {round(float(t), 2): round(float(m), 3) for t, m in zip(limits, mean, strict=True)},
-    )
     by_limit = {round(float(c), 2): round(float(v), 3) for c, v in zip(candidates, balanced, strict=True)}
-    print(f"threshold {threshold:.2f} (best gIoU {mean.max():.3f}, at 0.5 {mean[7]:.3f})")
     print("balanced accuracy by found threshold:", dict(list(by_limit.items())[::5]))
     print(f"found_threshold {found:.2f} (best balanced accuracy {max(balanced):.3f})")
     print(f"found_scale {scale}, found_shift {shift}")
-    return {
-        "threshold": round(threshold, 2),
-        "found_threshold": round(found, 2),
-        "found_scale": scale,
-        "found_shift": shift,
-    }
+    return {"found_threshold": round(found, 2), "found_scale": scale, "found_shift": shift}
+
+
+def calibrate(runtime: CompactRuntime, root: Path) -> dict[str, float]:
+    """What config.json says of heatmaps' shifts, of the two thresholds and of the found score."""
+    given = list(answers(runtime, root))
+    return best_cut(given) | best_score(given)
 
 
 def write_calibration(folder: Path, root: Path) -> None:

@@ -73,6 +73,26 @@ def test_the_found_score_is_scaled_as_the_folder_says(exported, tmp_path):
         CompactRuntime(with_config(exported, tmp_path / "copy", found_scale=-1.0), device="cpu")
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_heatmap_is_shifted_by_how_hot_it_gets(exported, tmp_path):
+    plain = CompactRuntime(exported, device="cpu", threads=1)
+    shifted = CompactRuntime(
+        with_config(exported, tmp_path / "copy", heat_slope=0.5, heat_middle=2.0), device="cpu", threads=1
+    )
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    features, texts = plain.encode_images([image]) * 2, ["dog", "the red cup"]
+    before, score = plain.decode(features, texts)
+    after, same = shifted.decode(features, texts)
+    np.testing.assert_array_equal(same, score)
+    for one, two in zip(before, after, strict=True):
+        np.testing.assert_allclose(two, one + 0.5 * (2.0 - one.max()), atol=1e-5)
+        assert two.max() == pytest.approx((one.max() + 2.0) / 2, abs=1e-5)
+    assert after.dtype == np.float32
+    for slope in (1.0, -0.1):
+        with pytest.raises(CheckpointError, match="heat_slope must be at least 0 and below 1"):
+            CompactRuntime(with_config(exported, tmp_path / "copy", heat_slope=slope), device="cpu")
+
+
 def test_wrong_folders_say_what_is_wrong(exported, tmp_path):
     with pytest.raises(ModelError, match=r"lacks config\.json"):
         CompactRuntime(tmp_path)

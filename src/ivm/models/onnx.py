@@ -17,7 +17,7 @@ import numpy as np
 
 from ivm.errors import CheckpointError, ModelError, OptionError
 
-__all__ = ["CompactFeatures", "CompactRuntime"]
+__all__ = ["CompactFeatures", "CompactRuntime", "shift_heat"]
 
 _FILES = ("config.json", "tokenizer.json", "image.onnx", "text.onnx", "decoder.onnx")
 
@@ -45,6 +45,7 @@ class CompactRuntime:
         found_threshold: a target counts as found from this score on.
         found_scale, found_shift: make a probability of the found logit, sigmoid(scale * logit + shift) (Platt
             scaling, 1999); fitted on validation photos as if targets were there as often as not.
+        heat_slope, heat_middle: see `shift_heat`; fitted on validation data.
 
     Raises:
         ModelError: a file is missing, or the device is not available.
@@ -67,8 +68,12 @@ class CompactRuntime:
             self.found_threshold = float(self.config["found_threshold"])
             self.found_scale = float(self.config.get("found_scale", 1.0))
             self.found_shift = float(self.config.get("found_shift", 0.0))
+            self.heat_slope = float(self.config.get("heat_slope", 0.0))
+            self.heat_middle = float(self.config.get("heat_middle", 0.0))
             if not self.found_scale > 0:
                 raise ValueError(f"found_scale must be above 0, but is {self.found_scale}")
+            if not 0 <= self.heat_slope < 1:  # at 1 every heatmap would be as hot as another
+                raise ValueError(f"heat_slope must be at least 0 and below 1, but is {self.heat_slope}")
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{self.folder / 'config.json'} is not a compact model's: {error!r}"
@@ -121,6 +126,7 @@ class CompactRuntime:
                 "mask": mask,
             },
         )
+        logits = shift_heat(logits, self.heat_slope, self.heat_middle)
         calibrated = np.clip(self.found_scale * found + self.found_shift, -30.0, 30.0)
         return logits, (1.0 / (1.0 + np.exp(-calibrated))).astype(np.float32)
 
@@ -164,6 +170,16 @@ class CompactRuntime:
             except Exception as error:
                 raise CheckpointError(f"{file} cannot be loaded: {error}") from error
         return self._sessions[name]
+
+
+def shift_heat(logits_BHW: np.ndarray, slope: float, middle: float) -> np.ndarray:
+    """Each heatmap's logits plus slope * (middle - the highest of them); slope 0 leaves them as they are.
+
+    Where the model is unsure of what it points at, all is faint, and what is meant would fall below the
+    threshold that suits a sure answer. What is hotter than what stays. Ours.
+    """
+    hottest = logits_BHW.max(axis=(1, 2), keepdims=True)
+    return logits_BHW + np.float32(slope) * (np.float32(middle) - hottest)
 
 
 @cache
