@@ -31,6 +31,7 @@ from ivm.data.packs import data_folder, read_pack
 from ivm.evaluation.masks import answers, pack_questions
 from ivm.masker import Masker
 from ivm.models.compact import CompactConfig, CompactModel, frozen_parts
+from ivm.models.guided_filter import FINER, guided_filter, make_guide
 from ivm.models.minilm import build_tokenizer
 from ivm.models.onnx import CompactRuntime, shift_heat
 from train_compact import UNSEEN_PAIRS
@@ -63,16 +64,19 @@ class Float:
             shrinks = min(image.shape[:2]) >= self.size
             way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
             small = torch.from_numpy(cv2.resize(image, (self.size, self.size), interpolation=way))
-            made.append(self.model.encode_image(small.permute(2, 0, 1)[None]))
+            guide = make_guide(small.numpy(), self.size // 4 * FINER)
+            made.append((guide, self.model.encode_image(small.permute(2, 0, 1)[None])))
         return made
 
     @torch.inference_mode()
     def decode(self, features, instructions):
         encoded = self.tokenizer.encode_batch(instructions)
         ids, mask = (torch.tensor([getattr(e, k) for e in encoded]) for k in ("ids", "attention_mask"))
-        parts = tuple(torch.cat(part) for part in zip(*features, strict=True))
+        guides, encodings = zip(*features, strict=True)
+        parts = tuple(torch.cat(part) for part in zip(*encodings, strict=True))
         logits, found = self.model.decode(parts, self.model.encode_text(ids, mask.bool()), mask.bool())
-        logits = shift_heat(logits.numpy(), self.slope, self.middle)
+        shifted = shift_heat(logits.numpy(), self.slope, self.middle)
+        logits = np.stack([guided_filter(one, guide) for one, guide in zip(shifted, guides, strict=True)])
         return logits, (self.scale * found + self.shift).sigmoid().numpy()
 
 

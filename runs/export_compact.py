@@ -34,7 +34,8 @@ from ivm.data.photo_scenes import photo_scene
 from ivm.data.synthesis import Synthesis
 from ivm.data.synthesis_spec import SynthesisSpec
 from ivm.models.compact import CompactConfig
-from ivm.models.onnx import CompactRuntime
+from ivm.models.guided_filter import FINER, guided_filter, make_guide
+from ivm.models.onnx import CompactRuntime, shift_heat
 from ivm.training.checkpoints import read_header, weights_file, write_weights
 from ivm.training.config import Model
 from ivm.training.recipe import export
@@ -46,18 +47,21 @@ SEED, SCENES = 20_001, 150  # of the scenes that found scores are calibrated on,
 LEVELS = np.arange(-12.0, 12.0, 0.1)
 """Logits that masks are cut at, to see which cut is best."""
 
+THRESHOLDS = np.arange(0.15, 0.85, 0.05)
+
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model says to one question.
+    """What the model says to one question, before calibration: heatmap logits [h, w] and found logit.
 
-    `ious`: of the mask cut at each of LEVELS with the target; None where the target is absent.
+    `target` is None where the target is absent.
     """
 
     source: str
+    image: np.ndarray
+    target: np.ndarray | None
+    logits: np.ndarray
     found: float
-    hottest: float
-    ious: np.ndarray | None
 
 
 def questions(root: Path):
@@ -86,18 +90,14 @@ def questions(root: Path):
 
 
 def answers(runtime: CompactRuntime, root: Path):
-    """An Answer a question, of the model as it is before calibration."""
-    runtime.found_scale, runtime.found_shift, runtime.heat_slope = 1.0, 0.0, 0.0
+    """An Answer a question."""
     for source, scene, asked in questions(root):
-        features = runtime.encode_images([scene.image])
-        logits, scores = runtime.decode(features * len(asked), [one.text for one in asked])
-        scores = np.clip(scores, 1e-6, 1 - 1e-6)
-        height, width = scene.image.shape[:2]
-        for one, logit, score in zip(asked, logits, scores, strict=True):
-            ious = None
-            if one.mask.any():
-                ious = ious_by_level(cv2.resize(logit, (width, height)), one.mask)
-            yield Answer(source, float(np.log(score / (1 - score))), float(logit.max()), ious)
+        logits, found = runtime.answer(
+            runtime.encode_images([scene.image]) * len(asked), [q.text for q in asked]
+        )
+        for one, logit, score in zip(asked, logits, found, strict=True):
+            target = one.mask if one.mask.any() else None
+            yield Answer(source, scene.image, target, logit, float(score))
 
 
 def ious_by_level(logit_HW: np.ndarray, target_HW: np.ndarray) -> np.ndarray:
@@ -135,32 +135,48 @@ def platt(answers: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[float, flo
     return round(scale, 3), round(shift, 3)
 
 
-def best_cut(given: list[Answer]) -> dict[str, float]:
-    """heat_slope, heat_middle and threshold of the best gIoU, each source as heavy as another."""
-    there = [one for one in given if one.ious is not None]
-    ious = np.stack([one.ious for one in there])
-    hottest = np.array([one.hottest for one in there])
-    sources = np.array([one.source for one in there])
+def mean_by_source(values: np.ndarray, given: list[Answer]) -> np.ndarray:
+    """Mean of [N, ...] over the answers, each source as heavy as another."""
+    sources = np.array([one.source for one in given])
+    return np.mean([values[sources == source].mean(axis=0) for source in np.unique(sources)], axis=0)
+
+
+def best_slope(given: list[Answer]) -> tuple[float, float]:
+    """(heat_slope, heat_middle) of the best gIoU at the threshold that is best with them."""
+    there = [one for one in given if one.target is not None]
+    ious = np.stack([ious_by_level(resized(one.logits, one.target), one.target) for one in there])
+    hottest = np.array([one.logits.max() for one in there])
     middle = round(float(np.median(hottest)), 1)  # a heatmap as hot as most of them stays as it is
-    rows = np.arange(len(there))
+    slopes = np.arange(0.0, 0.75, 0.05)
+    table = []
+    for slope in slopes:
+        cuts = np.log(THRESHOLDS / (1 - THRESHOLDS)) - slope * (middle - hottest[:, None])
+        nearest = np.abs(LEVELS - cuts[:, :, None]).argmin(axis=2)
+        table.append(mean_by_source(np.take_along_axis(ious, nearest, axis=1), there).max())
+    print("gIoU by heat_slope:", by(slopes, table))
+    return round(float(slopes[np.argmax(table)]), 2), middle
 
-    def giou(slope: float, threshold: float) -> float:
-        cuts = np.log(threshold / (1 - threshold)) - slope * (middle - hottest)
-        nearest = np.abs(LEVELS[None] - cuts[:, None]).argmin(axis=1)
-        got = ious[rows, nearest]
-        return float(np.mean([got[sources == source].mean() for source in np.unique(sources)]))
 
-    slopes, thresholds = np.arange(0.0, 0.75, 0.05), np.arange(0.15, 0.85, 0.05)
-    table = np.array([[giou(slope, threshold) for threshold in thresholds] for slope in slopes])
-    slope, threshold = (
-        float(axis[i])
-        for axis, i in zip((slopes, thresholds), np.unravel_index(table.argmax(), table.shape), strict=True)
-    )
-    by_slope = zip(slopes, thresholds[table.argmax(axis=1)], table.max(axis=1), strict=True)
-    print("gIoU by slope, at its best threshold:")
-    print({round(float(s), 2): (round(float(t), 2), round(float(g), 3)) for s, t, g in by_slope})
-    print(f"heat_slope {slope:.2f}, heat_middle {middle:.1f}, threshold {threshold:.2f}: {table.max():.3f}")
-    return {"heat_slope": round(slope, 2), "heat_middle": middle, "threshold": round(threshold, 2)}
+def best_threshold(given: list[Answer], slope: float, middle: float) -> float:
+    """The threshold of the best gIoU, of heatmaps as the runtime makes them."""
+    there = [one for one in given if one.target is not None]
+    cuts = np.abs(LEVELS - np.log(THRESHOLDS / (1 - THRESHOLDS))[:, None]).argmin(axis=1)
+    ious = []
+    for one in there:
+        shifted = shift_heat(one.logits[None], slope, middle)[0]
+        fine = guided_filter(shifted, make_guide(one.image, one.logits.shape[0] * FINER))
+        ious.append(ious_by_level(resized(fine, one.target), one.target)[cuts])
+    table = mean_by_source(np.stack(ious), there)
+    print("gIoU by threshold:", by(THRESHOLDS, table))
+    return round(float(THRESHOLDS[table.argmax()]), 2)
+
+
+def by(limits, values) -> dict[float, float]:
+    return {round(float(k), 2): round(float(v), 3) for k, v in zip(limits, values, strict=True)}
+
+
+def resized(logits_hw: np.ndarray, target_HW: np.ndarray) -> np.ndarray:
+    return cv2.resize(logits_hw, target_HW.shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def best_score(given: list[Answer]) -> dict[str, float]:
@@ -169,7 +185,7 @@ def best_score(given: list[Answer]) -> dict[str, float]:
     for source in dict.fromkeys(one.source for one in given):
         mine = [one for one in given if one.source == source]
         present, absent = (
-            np.array([one.found for one in mine if (one.ious is None) == gone]) for gone in (False, True)
+            np.array([one.found for one in mine if (one.target is None) == gone]) for gone in (False, True)
         )
         told[source] = (present, absent)
     scale, shift = platt(told)
@@ -180,8 +196,7 @@ def best_score(given: list[Answer]) -> dict[str, float]:
         rows.append([(np.mean(there >= c) + np.mean(not_there < c)) / 2 for c in candidates])
     balanced = np.mean(rows, axis=0)
     found = float(candidates[balanced.argmax()])
-    by_limit = {round(float(c), 2): round(float(v), 3) for c, v in zip(candidates, balanced, strict=True)}
-    print("balanced accuracy by found threshold:", dict(list(by_limit.items())[::5]))
+    print("balanced accuracy by found threshold:", by(candidates[::5], balanced[::5]))
     print(f"found_threshold {found:.2f} (best balanced accuracy {max(balanced):.3f})")
     print(f"found_scale {scale}, found_shift {shift}")
     return {"found_threshold": round(found, 2), "found_scale": scale, "found_shift": shift}
@@ -190,7 +205,11 @@ def best_score(given: list[Answer]) -> dict[str, float]:
 def calibrate(runtime: CompactRuntime, root: Path) -> dict[str, float]:
     """What config.json says of heatmaps' shifts, of the two thresholds and of the found score."""
     given = list(answers(runtime, root))
-    return best_cut(given) | best_score(given)
+    slope, middle = best_slope(given)
+    threshold = best_threshold(given, slope, middle)
+    print(f"heat_slope {slope:.2f}, heat_middle {middle:.1f}, threshold {threshold:.2f}")
+    cut = {"heat_slope": slope, "heat_middle": middle, "threshold": threshold}
+    return cut | best_score(given)
 
 
 def write_calibration(folder: Path, root: Path) -> None:

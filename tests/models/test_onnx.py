@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
 from ivm.errors import CheckpointError, ModelError, OptionError  # noqa: E402
-from ivm.models.onnx import CompactRuntime  # noqa: E402
+from ivm.models.guided_filter import guided_filter, make_guide  # noqa: E402
+from ivm.models.onnx import CompactRuntime, shift_heat  # noqa: E402
 
 
 @pytest.mark.filterwarnings("ignore")  # the exporter's own
@@ -20,7 +21,7 @@ def test_runtime_agrees_with_torch_on_any_batch(exported, tiny_compact, tiny_tok
     images = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(3)]
     texts = ["dog", "the red cup on the left", "where is the zebra ?"]
     features = runtime.encode_images(images)
-    logits, found = runtime.decode(features, texts)
+    logits, found = runtime.answer(features, texts)
     encoded = tiny_tokenizer.encode_batch(texts)
     tiny_compact.eval()
     with torch.no_grad():
@@ -31,11 +32,15 @@ def test_runtime_agrees_with_torch_on_any_batch(exported, tiny_compact, tiny_tok
             torch.arange(3),
         )
     np.testing.assert_allclose(logits, want.numpy(), atol=1e-4)
-    np.testing.assert_allclose(found, want_found.sigmoid().numpy(), atol=1e-4)
+    np.testing.assert_allclose(found, want_found.numpy(), atol=1e-4)
+    fine, score = runtime.decode(features, texts)
+    np.testing.assert_allclose(score, want_found.sigmoid().numpy(), atol=1e-4)
+    for answer, coarse, image in zip(fine, logits, images, strict=True):
+        np.testing.assert_allclose(answer, guided_filter(coarse, make_guide(image, 48)), atol=1e-5)
     one, _ = runtime.decode(features[1:2], texts[1:2])
-    np.testing.assert_allclose(one[0], logits[1], atol=1e-4)
+    np.testing.assert_allclose(one[0], fine[1], atol=1e-3)
     none, no_score = runtime.decode([], [])
-    assert none.shape == (0, 16, 16)
+    assert none.shape == (0, 48, 48)
     assert no_score.shape == (0,)
 
 
@@ -81,16 +86,26 @@ def test_a_heatmap_is_shifted_by_how_hot_it_gets(exported, tmp_path):
     )
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     features, texts = plain.encode_images([image]) * 2, ["dog", "the red cup"]
-    before, score = plain.decode(features, texts)
+    coarse, _ = plain.answer(features, texts)
+    _, score = plain.decode(features, texts)
     after, same = shifted.decode(features, texts)
     np.testing.assert_array_equal(same, score)
-    for one, two in zip(before, after, strict=True):
-        np.testing.assert_allclose(two, one + 0.5 * (2.0 - one.max()), atol=1e-5)
-        assert two.max() == pytest.approx((one.max() + 2.0) / 2, abs=1e-5)
+    for one, two in zip(coarse, after, strict=True):
+        by_hand = guided_filter(one + np.float32(0.5 * (2.0 - one.max())), features[0].guide)
+        np.testing.assert_allclose(two, by_hand, atol=1e-5)
     assert after.dtype == np.float32
     for slope in (1.0, -0.1):
         with pytest.raises(CheckpointError, match="heat_slope must be at least 0 and below 1"):
             CompactRuntime(with_config(exported, tmp_path / "copy", heat_slope=slope), device="cpu")
+
+
+def test_shifted_heatmaps_lie_nearer_each_other_and_keep_their_order():
+    logits = np.random.default_rng(0).normal(0, 3, (5, 8, 8)).astype(np.float32)
+    shifted = shift_heat(logits, 0.25, 4.0)
+    assert shifted.max(axis=(1, 2)) == pytest.approx(0.75 * logits.max(axis=(1, 2)) + 1.0, abs=1e-5)
+    for before, after in zip(logits, shifted, strict=True):
+        np.testing.assert_array_equal(before.ravel().argsort(), after.ravel().argsort())
+    np.testing.assert_array_equal(shift_heat(logits, 0.0, 4.0), logits)
 
 
 def test_wrong_folders_say_what_is_wrong(exported, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "runs"))
 
-from export_compact import LEVELS, Answer, best_cut, best_score, ious_by_level
+from export_compact import LEVELS, Answer, best_score, best_slope, best_threshold, ious_by_level
 
 
 def test_ious_by_level_are_those_of_the_masks():
@@ -20,36 +20,52 @@ def test_ious_by_level_are_those_of_the_masks():
         assert iou == pytest.approx((kept & target).sum() / (kept | target).sum())
 
 
-def plateau(best, source="photos", hottest=0.0, found=0.0):
-    """An answer whose mask is right if it is cut near `best`."""
-    return Answer(source, found, hottest, (np.abs(LEVELS - best) < 0.25).astype(float))
+IMAGE = np.full((16, 16, 3), 90, np.uint8)
+TARGET = np.zeros((16, 16), bool)
+TARGET[4:12, 4:12] = True
+IMAGE[TARGET] = 200
+
+
+def step(inside, outside, source="photos", found=0.0):
+    """An answer that is right if it is cut between two logits."""
+    return Answer(source, IMAGE, TARGET, np.where(TARGET, inside, outside).astype(np.float32), found)
 
 
 def test_faint_heatmaps_are_cut_lower_where_that_is_better():
-    hottest = np.linspace(-2.0, 6.0, 33)
-    sure_or_not = [plateau(0.4 * m - 1.4, hottest=m) for m in hottest]
-    cut = best_cut(sure_or_not)
-    assert cut["heat_slope"] == pytest.approx(0.4, abs=0.1)
-    assert cut["heat_middle"] == pytest.approx(np.median(hottest))
-    at_middle = np.log(cut["threshold"] / (1 - cut["threshold"]))
-    assert at_middle == pytest.approx(0.4 * cut["heat_middle"] - 1.4, abs=0.4)
+    steps = [step(m, 0.4 * m - 1.6) for m in np.linspace(-2.0, 6.0, 33)]
+    halo = [step(m, 0.4 * m - 1.2) for m in np.linspace(-2.0, 6.0, 33)]
+    for one in halo:  # the target holds what is a little hotter than outside it
+        one.logits[0, 0] = one.logits.max()
+        one.logits[TARGET] = one.logits[1, 1] + 0.2
+        one.logits[1:3] -= 0.4
+    slope, middle = best_slope(steps + halo)
+    assert slope == pytest.approx(0.4, abs=0.1)
+    assert middle == pytest.approx(2.0)
 
 
 def test_no_shift_where_one_cut_suits_all():
-    cut = best_cut([plateau(-0.85, hottest=m) for m in (-0.5, 2.0, 7.0)])
-    assert (cut["heat_slope"], cut["threshold"]) == (0.0, pytest.approx(0.3, abs=0.1))
+    answers = [step(-0.7, -1.0) for _ in range(3)]
+    for one, hottest in zip(answers, (-0.5, 2.0, 7.0), strict=True):
+        one.logits[8, 8] = hottest
+    slope, middle = best_slope(answers)
+    assert (slope, middle) == (0.0, 2.0)
+    assert best_threshold(answers, 0.0, 2.0) == pytest.approx(0.3)
 
 
 def test_each_source_is_as_heavy_as_another():
-    many = [plateau(2.0, hottest=3.0)] * 50
-    few = [plateau(-1.0, source=s, hottest=3.0) for s in ("tabletop", "collage")]
-    assert best_cut(many + few)["threshold"] < 0.5
+    many = [step(5.0, 0.9)] * 20
+    few = [step(-0.5, -5.0, source) for source in ("tabletop", "collage")]
+    assert best_threshold(many, 0.0, 5.0) > 0.7
+    assert best_threshold(many + few, 0.0, 5.0) < 0.5
 
 
 def test_found_scores_part_what_is_there_from_what_is_not():
     rng = np.random.default_rng(1)
-    there = [plateau(0.0, found=float(v)) for v in rng.normal(3.0, 1.0, 200)]
-    gone = [Answer("photos", float(v), 0.0, None) for v in rng.normal(1.0, 1.0, 100)]
+    there = [step(1.0, -1.0, found=float(v)) for v in rng.normal(3.0, 1.0, 200)]
+    gone = [
+        Answer("photos", IMAGE, None, np.zeros((4, 4), np.float32), float(v))
+        for v in rng.normal(1.0, 1.0, 100)
+    ]
     score = best_score(there + gone)
     at_even = -score["found_shift"] / score["found_scale"]
     assert at_even == pytest.approx(2.0, abs=0.25)

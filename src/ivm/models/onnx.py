@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from ivm.errors import CheckpointError, ModelError, OptionError
+from ivm.models.guided_filter import FINER, Guide, guided_filter, make_guide
 
 __all__ = ["CompactFeatures", "CompactRuntime", "shift_heat"]
 
@@ -24,11 +25,15 @@ _FILES = ("config.json", "tokenizer.json", "image.onnx", "text.onnx", "decoder.o
 
 @dataclass(frozen=True, eq=False)
 class CompactFeatures:
-    """One picture as the model keeps it, float32: tokens [h*w, D], maps [96, H/8, W/8] and [48, H/4, W/4]."""
+    """One picture as the model keeps it, float32: tokens [h*w, D], maps [96, H/8, W/8] and [48, H/4, W/4].
+
+    And the guide of the picture, for what the decoder answers to get its edges.
+    """
 
     tokens: np.ndarray
     map8: np.ndarray
     map4: np.ndarray
+    guide: Guide
 
 
 class CompactRuntime:
@@ -81,6 +86,7 @@ class CompactRuntime:
         if kind != "compact":
             raise CheckpointError(f"{self.folder} must hold a model of kind compact, but holds {kind!r}")
         self.name = self.folder.name
+        self._side = self.image_size // 4 * FINER
         self._providers = _providers(device)
         self._threads = threads
         self._sessions: dict[str, Any] = {}
@@ -101,20 +107,37 @@ class CompactRuntime:
                 interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
             )
         tokens, map8, map4 = self._run("image", {"images": batch})
-        return [CompactFeatures(*parts) for parts in zip(tokens, map8, map4, strict=True)]
+        guides = [make_guide(picture, self._side) for picture in batch]
+        return [CompactFeatures(*parts) for parts in zip(tokens, map8, map4, guides, strict=True)]
 
     def decode(
         self, features: list[CompactFeatures], instructions: list[str]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """B features and B instructions -> logits float32 [B, h, w] and found probability float32 [B]."""
+        """B features and B instructions -> logits float32 [B, h, w] and found probability float32 [B].
+
+        h and w are three quarters of the model's square: what the decoder answers at a quarter is shifted
+        (`shift_heat`) and takes over the picture's edges (`guided_filter`).
+        """
+        if not features and not instructions:
+            return np.zeros((0, self._side, self._side), np.float32), np.zeros(0, np.float32)
+        coarse, found = self.answer(features, instructions)
+        shifted = shift_heat(coarse, self.heat_slope, self.heat_middle)
+        logits = np.stack([guided_filter(one, f.guide) for one, f in zip(shifted, features, strict=True)])
+        calibrated = np.clip(self.found_scale * found + self.found_shift, -30.0, 30.0)
+        return logits, (1.0 / (1.0 + np.exp(-calibrated))).astype(np.float32)
+
+    def answer(
+        self, features: list[CompactFeatures], instructions: list[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What the decoder itself answers, at least one pair: logits float32 [B, h, w] and found logits [B].
+
+        h and w are a quarter of the model's square.
+        """
         if len(features) != len(instructions):
             raise OptionError(
                 f"there must be as many features as instructions, but there are {len(features)} and "
                 f"{len(instructions)}"
             )
-        side = self.image_size // 4
-        if not features:
-            return np.zeros((0, side, side), np.float32), np.zeros(0, np.float32)
         text, mask = self.encode_text(instructions)
         logits, found = self._run(
             "decoder",
@@ -126,9 +149,7 @@ class CompactRuntime:
                 "mask": mask,
             },
         )
-        logits = shift_heat(logits, self.heat_slope, self.heat_middle)
-        calibrated = np.clip(self.found_scale * found + self.found_shift, -30.0, 30.0)
-        return logits, (1.0 / (1.0 + np.exp(-calibrated))).astype(np.float32)
+        return logits, found
 
     def encode_text(self, instructions: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """B instructions -> the frozen text encoder's tokens float32 [B, T, D], and int64 mask [B, T]."""
