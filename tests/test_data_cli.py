@@ -112,6 +112,10 @@ def test_previews_of_a_store_a_source_and_a_list(source, tmp_path):
     (tmp_path / "list.jsonl").write_text('{"uuids": ["mine-2", "mine-9"]}\n{"uuid": "mine-4"}\n')
     run("preview", tmp_path / "store", "-o", tmp_path / "p.html", "--uuids", tmp_path / "list.jsonl")
     assert (tmp_path / "p.html").read_text().count("<article>") == 3
+    for line in ('{"uuids": "mine-2"}', '{"uuid": null}', "[]"):
+        (tmp_path / "wrong.jsonl").write_text(line)
+        told = run("preview", tmp_path / "store", "--uuids", tmp_path / "wrong.jsonl", code=1)
+        assert "wrong.jsonl:1: must have 'uuid' or a list 'uuids'" in told
     assert "must end in .html or .png" in run("preview", tmp_path / "store", "-o", "x.pdf", code=1)
     assert "--set needs --reader" in run("preview", tmp_path / "store", "--set", "a=b", code=2)
 

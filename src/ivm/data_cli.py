@@ -408,9 +408,10 @@ def _listed(path: Path) -> Iterator[str]:
     from ivm.errors import DataError
 
     for line, item in read_lines(path):
-        if not isinstance(item, dict) or not {"uuid", "uuids"} & set(item):
-            raise DataError(f"{path}:{line}: must have 'uuid' or 'uuids'")
-        yield from map(str, item.get("uuids") or [item["uuid"]])
+        listed = item.get("uuids", [item.get("uuid")]) if isinstance(item, dict) else None
+        if not isinstance(listed, list) or None in listed:
+            raise DataError(f"{path}:{line}: must have 'uuid' or a list 'uuids'")
+        yield from map(str, listed)
 
 
 @contextmanager

@@ -101,3 +101,17 @@ def test_what_nobody_looked_for_is_not_called_absent():
             Asking(Reading(scene), np.random.default_rng(seed), ("lamp", "cat", "dog"))
         )
         assert draft is None or "cat" in draft.text
+
+
+def test_what_is_in_a_thing_is_not_said_to_be_absent_on_it():
+    masks = np.zeros((3, 40, 120), bool)
+    for k in range(3):
+        masks[k, 10:30, 40 * k + 5 : 40 * k + 35] = True
+    things = (Thing("ball", masks[0]), Thing("pan", masks[1]), Thing("cup", masks[2]))
+    scene = Scene(np.zeros((40, 120, 3), np.uint8), things, ((0, "in", 1),), "side")
+    found = [
+        absences.absent_relation(Asking(Reading(scene), np.random.default_rng(k), ())) for k in range(400)
+    ]
+    texts = {draft.text for draft in found if draft}
+    assert any("cup on the pan" in text for text in texts)
+    assert not any(f"ball {word} the pan" in text for text in texts for word in ("on", "on top of", "in"))

@@ -196,3 +196,10 @@ def test_a_score_may_be_null_but_not_absent(tmp_path):
     (tmp_path / "s.jsonl").write_text('{"uuid": "a"}\n')
     with pytest.raises(DataError, match=r"s\.jsonl:1: a record must have 'score'"):
         read_scores(tmp_path / "s.jsonl")
+
+
+@pytest.mark.parametrize("kind", ["absent", "absent colour", "absent relation"])
+def test_a_sample_that_says_that_its_target_is_absent_is_not_empty(make_store, samples, kind):
+    nothing = next(one for one in samples if one.uuid == "nothing")
+    measured = list(measure(ShardReader(make_store([nothing, replace(nothing, uuid="said", kind=kind)]))))
+    assert [one.uuid for one in find_faults(measured, ["empty"])] == ["nothing"]

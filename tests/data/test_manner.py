@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ivm.data.manner import polish, typing_errors
+from ivm.data.manner import polish, slips, typing_errors
 
 
 def test_without_manner_only_capital_and_stop_differ():
@@ -45,3 +45,11 @@ def test_slips_stay_small_and_spare_short_words_and_first_letters(seed, text):
         assert before[0] == after[0]
         if len(before) < 5:
             assert before == after
+
+
+@given(st.integers(0, 10_000), st.sampled_from(["right", "yellow", "leftmost"]))
+def test_slips_are_all_that_one_slip_makes(seed, word):
+    once = typing_errors(word, np.random.default_rng(seed))
+    assert once in slips(word) | {word} or any(once in slips(twice) for twice in slips(word))
+    assert word not in slips(word)
+    assert not slips("left")  # too short for a slip

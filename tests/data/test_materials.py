@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import pickle
 
 import numpy as np
@@ -77,3 +78,24 @@ def test_nouns_that_are_looked_for(pack_folder, cutout_folder):
 def test_a_missing_folder_is_told(tmp_path):
     with pytest.raises(DataError, match=r"annotations\.json"):
         read_materials([tmp_path / "no"])
+
+
+def test_two_folders_of_photos_of_one_name_are_refused(tmp_path, write_pack):
+    """Pictures and what was looked for go by the folder's name: one would be taken for the other."""
+    photo = [("cup", (205, 35, 35), (20, 20, 80, 60))]
+    folders = [write_pack(tmp_path / home / "mine", [photo]) for home in ("one", "two")]
+    with pytest.raises(DataError, match="different names, but two are called 'mine'"):
+        read_materials(folders, [], None)
+    assert len(read_materials([folders[0], folders[0]], [], None).photos) == 2
+
+
+def test_things_without_an_id_are_not_taken_for_each_other(tmp_path, write_pack):
+    things = [("cup", (205, 35, 35), (10, 20, 60, 80)), ("dog", (35, 35, 205), (80, 20, 130, 80))]
+    folder = write_pack(tmp_path / "big", [things], size=(100, 140))
+    content = json.loads((folder / "annotations.json").read_text())
+    for annotation in content["annotations"]:
+        del annotation["id"]
+    (folder / "annotations.json").write_text(json.dumps(content))
+    materials = read_materials([folder], [], None)
+    for name, colour in (("cup", [205, 35, 35, 255]), ("dog", [35, 35, 205, 255])):
+        assert materials.patch(materials.cuts[name][0])[20, 20].tolist() == colour

@@ -61,6 +61,26 @@ def test_on_is_certain_on_a_tabletop_only():
     assert read(*things).related("on", 1).tolist() == [0.5, 0]
 
 
+def test_on_or_in_and_what_lies_on_that_is_left_open():
+    """A ball in a tray may be said to be on it; one in a bowl on the tray is on the tray, and is not."""
+    things = [
+        thing(name, 10 * k, 40, 10 * k + 9, 50) for k, name in enumerate(("tray", "bowl", "ball", "cup"))
+    ]
+    r = read(*things, view="side", relations=((1, "on", 0), (2, "in", 1)))
+    assert r.related("on", 0).tolist() == [0, 1, 0.5, 0]
+    assert r.related("in", 0).tolist() == [0, 0.5, 0.5, 0]
+    assert r.related("on", 1).tolist() == [0, 0, 0.5, 0]
+    assert r.related("in", 1).tolist() == [0, 0, 1, 0]
+
+
+def test_everything_is_said_of_a_tabletop_where_no_thing_was_passed_over():
+    ball = thing("ball", 0, 0, 9, 9)
+    for vocabulary, complete in ((None, True), ({"ball", "object"}, True), ({"ball"}, False)):
+        r = read(ball, view="side", vocabulary=vocabulary and frozenset(vocabulary))
+        assert r.complete == complete
+        assert r.noun("object").tolist() == [1 if complete else 0.5]
+
+
 def test_extremes_need_a_clear_step():
     r = read(thing("a", 0, 0, 9, 9), thing("a", 40, 0, 49, 9), thing("a", 42, 50, 51, 59))
     everything = np.ones(3)

@@ -164,6 +164,17 @@ def test_a_loader_gives_the_same_batches_for_any_number_of_workers(folder, worke
     assert seen + list(batches(workers, state)[1]) == alone
 
 
+@pytest.mark.parametrize("world", [2, 3, 7])
+def test_a_rank_that_used_its_share_goes_on_to_the_next_epoch(folder, world):
+    """53 samples do not go round: later ranks get one less."""
+    for rank in range(world):
+        stream = ShardStream(folder, rank=rank, world=world)
+        stream.advance(len(stream) - 1)
+        assert stream.epoch == 0
+        stream.advance(1)
+        assert (stream.epoch, len(uuids(stream))) == (1, len(stream))
+
+
 def test_a_set_serves_as_a_data_set_of_torch(folder):
     torch = pytest.importorskip("torch")
     loader = torch.utils.data.DataLoader(ShardSet(folder), batch_size=10, num_workers=1, collate_fn=list)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -62,8 +64,6 @@ def test_the_sample_itself_is_not_changed():
 
 def test_views_are_the_same_for_any_number_of_workers(make_store):
     torch = pytest.importorskip("torch")
-    from dataclasses import replace
-
     from ivm.data.stream import torch_stream
 
     folder = make_store([replace(sample(), uuid=f"s{k}", image_id=f"s{k}") for k in range(9)])
@@ -85,6 +85,18 @@ def test_a_crop_keeps_half_of_what_is_relevant(seed):
     view = make(given_, seed)
     assert view.heatmap.sum() >= 0.5 * given_.heatmap.sum()
     assert view.heatmap.dtype == bool
+
+
+def test_a_part_of_the_picture_stays_that_part():
+    """The left half of a crop is not the left half of the picture."""
+    half = np.zeros((48, 64), bool)
+    half[:, :32] = True
+    given_ = replace(sample("the left half of the picture", kind="part"), heatmap=half)
+    for seed in range(20):
+        view = Augment(size=64, colour=0.0)(given_, seed)
+        left = view.instructions[0] == "the left half of the picture"
+        assert (view.heatmap[:, :32] if left else view.heatmap[:, 32:]).min() > 0.99
+        assert (view.heatmap[:, 32:] if left else view.heatmap[:, :32]).max() < 0.01
 
 
 def test_no_change_is_no_change():
@@ -113,6 +125,8 @@ def test_no_change_is_no_change():
         ("what time is it?", None),
         ('the box that says "left"', None),
         ("is this the right tool?", None),
+        ("the cup on the rihgt", None),
+        ("the lefmost cup", None),
     ],
 )
 def test_left_and_right_are_swapped_where_they_are_sides(text, mirrored):
@@ -144,6 +158,7 @@ def test_flip_mirrors_pixels_and_words_or_nothing():
         ("What colour is it?", True),
         ("two greys", True),
         ("the bluest sky", True),
+        ("the yelow cup", True),
         ("the credible tanned man", False),
         ("the big cup", False),
     ],

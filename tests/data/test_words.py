@@ -100,6 +100,9 @@ def test_the_wider_name_leaves_the_narrower_noun_open():
     assert not might_be("duck", "bird")  # ... a duck certainly is a bird
     assert might_be("tomato", "fruit")
     assert not might_be("hammer", "fruit")
+    assert might_be("jeans", "pants")
+    assert might_be("jeans", "trousers")  # the same by another word
+    assert not might_be("jeans", "skirt")
 
 
 def test_synonyms_are_nouns_too():

@@ -152,7 +152,8 @@ def _own_fault(
         "no-letters": (not any(c.isalpha() for text in one.texts for c in text), "no letters"),
     }
     if area is not None:
-        checks["empty"] = (area == 0.0 and one.kind != "absent", "kept area 0")
+        said = one.kind.partition(" ")[0] == "absent"  # "absent", "absent colour", ...
+        checks["empty"] = (area == 0.0 and not said, "kept area 0")
     if area is not None and (limits.people or not one.human):
         checks |= {
             "nearly-whole-image": (area >= limits.whole, f"kept area {area:.4f}"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["polish", "typing_errors"]
+__all__ = ["polish", "slips", "typing_errors"]
 
 _REQUESTS = (
     "please {t}",
@@ -103,15 +103,24 @@ def typing_errors(text: str, rng: np.random.Generator) -> str:
         if not spots:
             return text
         k = int(spots[int(rng.integers(len(spots)))])
-        letter = text[k].lower()
-        kind = int(rng.integers(4))
-        if kind == 0:
-            text = text[:k] + text[k + 1] + text[k] + text[k + 2 :]  # two letters swapped
-        elif kind == 1:
-            text = text[:k] + text[k + 1 :]  # one left out
-        elif kind == 2:
-            text = text[:k] + text[k] + text[k:]  # one doubled
-        else:
-            near = _NEIGHBOURS.get(letter, letter)
-            text = text[:k] + near[int(rng.integers(len(near)))] + text[k + 1 :]
+        ways = _slips_at(text, k)
+        way = ways[int(rng.integers(len(ways)))]
+        text = way[int(rng.integers(len(way)))] if len(way) > 1 else way[0]
     return text
+
+
+def slips(word: str) -> frozenset[str]:
+    """All that one typing error makes of a word of five letters or more, in lower case."""
+    spots = range(1, len(word) - 1) if len(word) >= 5 else ()
+    return frozenset(slip for k in spots for way in _slips_at(word, k) for slip in way) - {word}
+
+
+def _slips_at(text: str, k: int) -> tuple[tuple[str, ...], ...]:
+    """`text` with two letters swapped, one left out, one doubled, or a neighbour of it hit, at place k."""
+    letter = text[k].lower()
+    return (
+        (text[:k] + text[k + 1] + text[k] + text[k + 2 :],),
+        (text[:k] + text[k + 1 :],),
+        (text[:k] + text[k] + text[k:],),
+        tuple(text[:k] + near + text[k + 1 :] for near in _NEIGHBOURS.get(letter, letter)),
+    )

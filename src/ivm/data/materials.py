@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -17,6 +18,7 @@ from ivm.data.cutouts import Cutout, read_cutouts
 from ivm.data.packs import Pack, Photo, Region, read_pack, split_of
 from ivm.data.photo_scenes import region_masks
 from ivm.data.words import everyday, is_plural, is_stuff, nouns_for, synonyms_of
+from ivm.errors import DataError
 
 __all__ = ["Cut", "Materials", "nouns_looked_for", "read_materials"]
 
@@ -124,8 +126,12 @@ def read_materials(
         split: "train", "val" or "test", by file name; None for everything.
 
     Raises:
-        DataError: a folder is missing or malformed.
+        DataError: a folder is missing or malformed, or two of photos have one name, which pictures go by.
     """
+    homes: dict[str, Path] = {}
+    for home in map(Path, photos):
+        if homes.setdefault(home.name, home.resolve()) != home.resolve():
+            raise DataError(f"folders of photos must have different names, but two are called {home.name!r}")
     packs = [read_pack(folder) for folder in photos]
     grounds = tuple(
         photo

@@ -62,7 +62,7 @@ class Region:
         name: spoken name, such as "brick wall".
         rle: COCO compressed run-length encoding, counts as bytes.
         instance: True if the mask is one object; False if it covers all of its class in the photo.
-        annotation_id: the id in annotations.json.
+        annotation_id: the id in annotations.json; without one, the annotation's place there, from 0.
     """
 
     name: str
@@ -204,8 +204,8 @@ def read_pack(folder: str | os.PathLike[str]) -> Pack:
     things: set[str] = set()
     scenery: set[str] = set()
     has_instances = False
-    for annotation in annotations:
-        number = annotation.get("id", -1) if isinstance(annotation, dict) else annotation
+    for place, annotation in enumerate(annotations):
+        number = annotation.get("id", place) if isinstance(annotation, dict) else annotation
         try:
             image, name = images[annotation["image_id"]], names[annotation["category_id"]]
             rle = _to_rle(annotation["segmentation"], image["height"], image["width"])

@@ -91,7 +91,8 @@ class Reading:
         self.count = len(scene.things)
         self.height, self.width = scene.image.shape[:2]
         self.tabletop = scene.view in TABLETOP_VIEWS
-        self.complete = scene.vocabulary is None or self.tabletop  # "everything", "the object" can be said
+        # "everything", "the object" can be said
+        self.complete = scene.vocabulary is None or (self.tabletop and self.knows("object"))
         limit = _MIN_AREA * self.height * self.width
         self.visible = np.array([thing.area >= limit for thing in self.things], bool)
         self._nouns: dict[str, np.ndarray] = {}
@@ -161,6 +162,8 @@ class Reading:
         truth[~self.single & ~self.several] = 0.0  # scenery is nowhere in particular
         if word in ("on", "in") and self.tabletop:
             truth[:] = 0.0
+            # In the tray or on it? On the plate, or on what is on it?
+            truth[list(self._carried(landmark))] = 0.5
         elif word in ("left of", "right of", "above", "below"):
             axis = 0 if word in ("left of", "right of") else 1
             ahead = self.centres[:, axis] - self.centres[landmark, axis]
@@ -181,6 +184,17 @@ class Reading:
             truth[i] = 1.0
         truth[landmark] = 0.0
         return truth
+
+    def _carried(self, landmark: int) -> set[int]:
+        """What rests on or in the thing `landmark`, or on or in something that does."""
+        found: set[int] = set()
+        bearers = [landmark]
+        while bearers:
+            bearer = bearers.pop()
+            more = self._related.get(("on", bearer), set()) | self._related.get(("in", bearer), set())
+            bearers += more - found
+            found |= more
+        return found
 
     def extreme(self, among: np.ndarray, values: np.ndarray, step: float) -> np.ndarray:
         """Which of the things `among` has the largest of `values` [N] by `step` or more; 0.5 if unclear."""

@@ -128,7 +128,8 @@ class Scene:
         relations: see RELATIONS; indices into `things`.
         view: of VIEWS.
         vocabulary: the names that were looked for: of these, whatever is in the picture is in `things`, and
-            one that no thing bears is absent. None: everything that can be seen is in `things`.
+            one that no thing bears is absent. "object" among them, on a tabletop: every single thing is in
+            `things`. None: everything that can be seen is.
         provenance: plain JSON values from which the scene can be made again (seed, index, spec, ...).
 
     Raises:

@@ -246,7 +246,7 @@ class ShardStream:
     def advance(self, samples: int) -> None:
         """Count `samples` of this rank as used; for loops over a DataLoader with workers."""
         self._used += samples * self.world
-        if self._used >= self._total():
+        if self._used + self.rank >= self._total():  # a later rank may get one less than the first
             self.epoch, self._used = self.epoch + 1, 0
 
     def state_dict(self) -> dict[str, int]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from ivm.data.colours import COLOURS
 from ivm.data.layout import scale_pixels
+from ivm.data.manner import slips
 from ivm.data.measure import plain_text
 from ivm.data.records import Entry, Record
 from ivm.errors import DataError, OptionError
@@ -38,12 +39,14 @@ __all__ = [
 _MORE_COLOURS = """silver gold golden beige tan turquoise cyan teal maroon navy violet lilac magenta crimson
     scarlet olive khaki ivory cream bronze copper blond blonde colour colours coloured hue""".split()
 _COLOUR_WORDS = frozenset([*COLOURS, *_MORE_COLOURS, "gray", "color", "colors", "colored"])
+_MISSPELT_COLOURS = frozenset().union(*map(slips, _COLOUR_WORDS))
 _BLENDED = re.compile(r"(?:ish|ened|ening|er|est|s)$")  # reddish, redder, reds
 
 _SIDES = re.compile(
     r"(?<![a-z])(left|right)(?=(?:most|wards?|-?hand(?:ed)?|-?side)?(?![a-z]))", re.IGNORECASE
 )
 _OTHER = {"left": "right", "right": "left"}
+_MISSPELT_SIDES = slips("right") | slips("leftmost") | slips("rightmost")
 # Where "left" and "right" are no side, and what a mirror makes wrong.
 _NO_MIRROR = re.compile(
     r"""
@@ -77,7 +80,7 @@ class Augment:
     Attributes:
         size: side of the square that a view is squashed to, in pixels; 0 keeps the crop's own size.
         scale: area of the random crop, as shares of the picture; (1, 1) crops nothing. The default is the
-            reference code's.
+            reference code's. Samples of kind "part" (of the picture) are not cropped.
         ratio: how much wider or narrower than the picture the crop may be.
         flip: share of views that are mirrored; an instruction that a mirror would make wrong (it speaks of
             text, clocks, what is "left over") is never mirrored.
@@ -121,7 +124,8 @@ class Augment:
         rng = np.random.default_rng(seed)
         # Every number is drawn whether it is used or not: one option never changes what another one does.
         draws = rng.random(8)
-        box = self._box(sample, rng)
+        # Half of a crop is not half of the picture.
+        box = None if sample.kind == "part" else self._box(sample, rng)
         if self.paste and draws[0] < self.paste:
             thing = self.objects[int(draws[1] * len(self.objects))]
             sample = paste(sample, thing, rng)
@@ -208,9 +212,10 @@ def mirror_text(text: str) -> str | None:
     """The instruction for the mirrored picture: left and right swapped; None if a mirror would make it wrong.
 
     Left and right are swapped as sides ("leftmost", "on the right-hand side"), not in "right now" or "what is
-    left"; where that cannot be told, and where text, clocks or compass points are spoken of, it is None.
+    left"; where that cannot be told, where a side is misspelt, and where text, clocks or compass points are
+    spoken of, it is None.
     """
-    if _NO_MIRROR.search(text):
+    if _NO_MIRROR.search(text) or not _MISSPELT_SIDES.isdisjoint(plain_text(text).split()):
         return None
 
     def swap(found: re.Match[str]) -> str:
@@ -231,11 +236,12 @@ def flip(sample: Sample) -> Sample:
 
 
 def names_colour(texts: Sequence[str]) -> bool:
-    """Whether an instruction names a colour, or asks for one."""
+    """Whether an instruction names a colour, misspelt or not, or asks for one."""
     words = {word for text in texts for word in plain_text(text).split()}
     stems = {_BLENDED.sub("", word) for word in words}
     doubled = {stem[:-1] for stem in stems if stem[-2:-1] == stem[-1:]}  # redder -> redd -> red
-    return bool((words | stems | doubled | {stem + "e" for stem in stems}) & _COLOUR_WORDS)
+    spelt = words | stems | doubled | {stem + "e" for stem in stems}
+    return bool(spelt & _COLOUR_WORDS or words & _MISSPELT_COLOURS)
 
 
 def adjust_colours(sample: Sample, strength: float, draws: np.ndarray) -> Sample:

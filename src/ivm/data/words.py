@@ -79,12 +79,13 @@ def nouns_for(name: str) -> tuple[str, ...]:
 def might_be(name: str, noun: str) -> bool:
     """Whether somebody may well call by `noun` a thing that is named `name`, without it being certain.
 
-    True for doubtful cases ("fruit" of a tomato) and for a narrower noun than the name ("duck" of a bird):
-    the thing may be one, the name does not tell.
+    True for doubtful cases ("fruit" of a tomato; "pants", and so "trousers", of jeans) and for a narrower
+    noun than the name ("duck" of a bird): the thing may be one, the name does not tell.
     """
     if noun == name:
         return False
-    if name in _doubtful(noun):
+    meant = (noun, *(key for key, nouns in _table("synonyms").items() if noun in nouns))
+    if any(name in _doubtful(one) for one in meant):
         return True
     return name in nouns_for(noun)
 

@@ -74,7 +74,9 @@ def test_a_photo_of_a_mixture_is_known_by_its_data_set_or_by_all_its_folders():
         assert mixed_photo_id("llava", name) == "vg/24"
     assert mixed_photo_id("llava", "textvqa/train_images/0a.jpg") == photo_id("open-images", "0a.jpg")
     assert mixed_photo_id("llava", "coco/train2017/000000000009.jpg") == "coco/000000000009"
-    assert mixed_photo_id("llava", "ocr_vqa/images/7.jpg") != mixed_photo_id("llava", "web/images/7.jpg")
+    assert mixed_photo_id("llava", "flickr30k/images/7.jpg") == photo_id("flickr30k", "7.jpg")
+    for source in ("llava", "coco"):
+        assert mixed_photo_id(source, "ocr_vqa/images/7.jpg") != mixed_photo_id(source, "web/images/7.jpg")
     assert mixed_photo_id("llava", "7.jpg") == "llava/7"
 
 

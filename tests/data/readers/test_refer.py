@@ -11,7 +11,7 @@ import pytest
 
 from ivm.data.readers.refer import load_plain_pickle, read_refer
 from ivm.data.records import Report, samples
-from ivm.errors import DataError
+from ivm.errors import DataError, OptionError
 
 
 def box(x0, y0, x1, y1):
@@ -63,6 +63,12 @@ def test_a_pickle_of_references(root, protocol):
     assert left.heatmap[:4, :4].all()
     assert right.provenance["split"] == "val"
     assert [s.uuid for s in samples(read_refer(root, split="val"))] == ["refcoco-6"]
+
+
+def test_a_split_that_does_not_exist_is_refused(root):
+    (root / "refs(unc).p").write_bytes(pickle.dumps(REFS))
+    with pytest.raises(OptionError, match="split must be one of train, val, but got 'test'"):
+        list(read_refer(root, split="test"))
 
 
 def test_several_targets_and_none(root, write_json):

@@ -148,6 +148,14 @@ def test_larger_pictures_show_the_same_scene(opengl) -> None:
     assert {(t.name, t.colour) for t in small.things} & {(t.name, t.colour) for t in large.things}
 
 
+def test_all_that_shows_is_known_unless_a_thing_shows_too_little_to_be_named(opengl, monkeypatch) -> None:
+    spec = TabletopSpec(size=96, shadows=False, robot=0.0, stacked=0.0, views=("side",), objects=(2, 4))
+    whole = [scene.vocabulary for scene in tabletop_scenes(3, 0, 8, spec)]
+    assert sum("object" in nouns for nouns in whole) > 5
+    monkeypatch.setattr("ivm.data.tabletop.scenes._MIN_SHARE", 9.0)  # not even all of a thing is enough
+    assert not any("object" in scene.vocabulary for scene in tabletop_scenes(3, 0, 8, spec))
+
+
 def test_robots_come_as_often_as_asked(opengl) -> None:
     for share in (0.0, 1.0):
         spec = TabletopSpec(size=96, shadows=False, robot=share, views=("side",), shapes=("ball", "cup"))

@@ -172,10 +172,11 @@ def mixed_photo_id(source: str, name: str) -> str:
     may number their pictures alike.
     """
     folders = Path(name).parts[:-1]
-    if folders and (folders[0] in _PHOTOS_OF or folders[0] in _PHOTOS_OF.values()):
+    if folders and folders[0] in {*_PHOTOS_OF, *_PHOTOS_OF.values(), "flickr30k"}:
         return photo_id(folders[0], name)
-    found = photo_id(source, name)
-    return found if found.startswith("coco/") else f"{source}/{Path(name).with_suffix('').as_posix()}"
+    if _COCO_NUMBER.search(Path(name).stem):
+        return photo_id(source, name)
+    return f"{source}/{Path(name).with_suffix('').as_posix()}"
 
 
 def grey_pixels(path: Path, root: Path) -> np.ndarray:

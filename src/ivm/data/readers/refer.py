@@ -26,7 +26,7 @@ from ivm.data.readers.files import (
     short_name,
 )
 from ivm.data.records import Entry, Record, get, read_json
-from ivm.errors import DataError
+from ivm.errors import DataError, OptionError
 from ivm.types import Sample
 
 __all__ = ["load_plain_pickle", "read_refer"]
@@ -82,6 +82,7 @@ def read_refer(
 
     Raises:
         DataError: a file is missing or malformed; the pickle names a class.
+        OptionError: no reference is of the split.
     """
     path = find_file(root, (refs,) if refs else ("refs(*).p", "refs(*).json", "grefs(*).json"), "references")
     file = find_file(root, (instances,), "COCO's instances")
@@ -94,7 +95,11 @@ def read_refer(
     except DataError as error:
         raise DataError(f"{file}: {error}") from error
     listed = short_name(path, root)
-    for number, ref in enumerate(_references(path)):
+    references = _references(path)
+    splits = sorted({str(ref.get("split")) for ref in references if isinstance(ref, dict)})
+    if split and split not in splits:
+        raise OptionError(f"split must be one of {', '.join(splits) or '(none)'}, but got {split!r}")
+    for number, ref in enumerate(references):
         if split and isinstance(ref, dict) and ref.get("split") != split:
             continue
         label = f"ref {ref.get('ref_id', number)}" if isinstance(ref, dict) else f"item {number}"

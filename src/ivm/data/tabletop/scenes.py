@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ivm.data.reading import GENERIC
 from ivm.data.scene import Scene, Thing
 from ivm.data.tabletop.arm import draw_arm
 from ivm.data.tabletop.arranging import LABEL_ANGLE, TURNED, Arrangement, Item, arrange
@@ -150,10 +151,13 @@ class Studio:
         things, shown, table = _describe(self.spec, library, arrangement, seen, camera)
         relations = spatial_relations(arrangement.items, things, shown, camera, table)
         hidden = {
-            item.name for i, item in enumerate(arrangement.items) if i not in shown and seen.areas[i] > 0
+            i for i in range(len(arrangement.items)) if i not in shown and seen.areas[i] > 0
         }  # in the picture, but too little of it to be asked for, or to be called absent
+        nouns = _NOUNS - _nouns_of(arrangement.items[i].name for i in hidden)
+        if all(seen.areas[i] < _least(self.spec) for i in hidden):  # else "everything" would be more
+            nouns |= frozenset(GENERIC)
         provenance = {"maker": "tabletop", "seed": self.seed, "index": index, "spec": _changes(self.spec)}
-        return Scene(image, tuple(things), relations, view, _NOUNS - _nouns_of(hidden), provenance)
+        return Scene(image, tuple(things), relations, view, nouns, provenance)
 
 
 def _nouns_of(names: Iterable[str]) -> frozenset[str]:
@@ -191,7 +195,7 @@ def _describe(
 ) -> tuple[list[Thing], list[int], int | None]:
     """Nameable things (items first), the item of each, and the table's place among them."""
     items = arrangement.items
-    least = spec.min_pixels * (spec.size / 256) ** 2
+    least = _least(spec)
     areas = seen.areas
     shown = [
         i
@@ -233,6 +237,11 @@ def _describe(
             mask = seen.owners == owner
             things.append(Thing(name, mask, synonyms=synonyms, affordances=affordances, is_thing=False))
     return things, shown, table
+
+
+def _least(spec: TabletopSpec) -> float:
+    """Visible pixels from which a thing is named."""
+    return spec.min_pixels * (spec.size / 256) ** 2
 
 
 def _legible(item: Item, text: str, area: float, camera: Camera) -> bool:
