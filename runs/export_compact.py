@@ -35,7 +35,7 @@ from ivm.data.synthesis import Synthesis
 from ivm.data.synthesis_spec import SynthesisSpec
 from ivm.models.compact import CompactConfig
 from ivm.models.guided_filter import FINER, guided_filter, make_guide
-from ivm.models.onnx import CompactRuntime, shift_heat
+from ivm.models.onnx import CompactRuntime, shift_logits
 from ivm.training.checkpoints import read_header, weights_file, write_weights
 from ivm.training.config import Model
 from ivm.training.recipe import export
@@ -142,7 +142,7 @@ def mean_by_source(values: np.ndarray, given: list[Answer]) -> np.ndarray:
 
 
 def best_slope(given: list[Answer]) -> tuple[float, float]:
-    """(heat_slope, heat_middle) of the best gIoU at the threshold that is best with them."""
+    """(logit_slope, logit_middle) of the best gIoU at the threshold that is best with them."""
     there = [one for one in given if one.target is not None]
     ious = np.stack([ious_by_level(resized(one.logits, one.target), one.target) for one in there])
     hottest = np.array([one.logits.max() for one in there])
@@ -153,7 +153,7 @@ def best_slope(given: list[Answer]) -> tuple[float, float]:
         cuts = np.log(THRESHOLDS / (1 - THRESHOLDS)) - slope * (middle - hottest[:, None])
         nearest = np.abs(LEVELS - cuts[:, :, None]).argmin(axis=2)
         table.append(mean_by_source(np.take_along_axis(ious, nearest, axis=1), there).max())
-    print("gIoU by heat_slope:", by(slopes, table))
+    print("gIoU by logit_slope:", by(slopes, table))
     return round(float(slopes[np.argmax(table)]), 2), middle
 
 
@@ -163,7 +163,7 @@ def best_threshold(given: list[Answer], slope: float, middle: float) -> float:
     cuts = np.abs(LEVELS - np.log(THRESHOLDS / (1 - THRESHOLDS))[:, None]).argmin(axis=1)
     ious = []
     for one in there:
-        shifted = shift_heat(one.logits[None], slope, middle)[0]
+        shifted = shift_logits(one.logits[None], slope, middle)[0]
         fine = guided_filter(shifted, make_guide(one.image, one.logits.shape[0] * FINER))
         ious.append(ious_by_level(resized(fine, one.target), one.target)[cuts])
     table = mean_by_source(np.stack(ious), there)
@@ -207,8 +207,8 @@ def calibrate(runtime: CompactRuntime, root: Path) -> dict[str, float]:
     given = list(answers(runtime, root))
     slope, middle = best_slope(given)
     threshold = best_threshold(given, slope, middle)
-    print(f"heat_slope {slope:.2f}, heat_middle {middle:.1f}, threshold {threshold:.2f}")
-    cut = {"heat_slope": slope, "heat_middle": middle, "threshold": threshold}
+    print(f"logit_slope {slope:.2f}, logit_middle {middle:.1f}, threshold {threshold:.2f}")
+    cut = {"logit_slope": slope, "logit_middle": middle, "threshold": threshold}
     return cut | best_score(given)
 
 

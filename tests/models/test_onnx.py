@@ -11,7 +11,7 @@ pytest.importorskip("onnxscript")
 
 from ivm.errors import CheckpointError, ModelError, OptionError  # noqa: E402
 from ivm.models.guided_filter import guided_filter, make_guide  # noqa: E402
-from ivm.models.onnx import CompactRuntime, shift_heat  # noqa: E402
+from ivm.models.onnx import CompactRuntime, shift_logits  # noqa: E402
 
 
 @pytest.mark.filterwarnings("ignore")  # the exporter's own
@@ -82,7 +82,7 @@ def test_the_found_score_is_scaled_as_the_folder_says(exported, tmp_path):
 def test_a_heatmap_is_shifted_by_how_hot_it_gets(exported, tmp_path):
     plain = CompactRuntime(exported, device="cpu", threads=1)
     shifted = CompactRuntime(
-        with_config(exported, tmp_path / "copy", heat_slope=0.5, heat_middle=2.0), device="cpu", threads=1
+        with_config(exported, tmp_path / "copy", logit_slope=0.5, logit_middle=2.0), device="cpu", threads=1
     )
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     features, texts = plain.encode_images([image]) * 2, ["dog", "the red cup"]
@@ -95,17 +95,17 @@ def test_a_heatmap_is_shifted_by_how_hot_it_gets(exported, tmp_path):
         np.testing.assert_allclose(two, by_hand, atol=1e-5)
     assert after.dtype == np.float32
     for slope in (1.0, -0.1):
-        with pytest.raises(CheckpointError, match="heat_slope must be at least 0 and below 1"):
-            CompactRuntime(with_config(exported, tmp_path / "copy", heat_slope=slope), device="cpu")
+        with pytest.raises(CheckpointError, match="logit_slope must be at least 0 and below 1"):
+            CompactRuntime(with_config(exported, tmp_path / "copy", logit_slope=slope), device="cpu")
 
 
 def test_shifted_heatmaps_lie_nearer_each_other_and_keep_their_order():
     logits = np.random.default_rng(0).normal(0, 3, (5, 8, 8)).astype(np.float32)
-    shifted = shift_heat(logits, 0.25, 4.0)
+    shifted = shift_logits(logits, 0.25, 4.0)
     assert shifted.max(axis=(1, 2)) == pytest.approx(0.75 * logits.max(axis=(1, 2)) + 1.0, abs=1e-5)
     for before, after in zip(logits, shifted, strict=True):
         np.testing.assert_array_equal(before.ravel().argsort(), after.ravel().argsort())
-    np.testing.assert_array_equal(shift_heat(logits, 0.0, 4.0), logits)
+    np.testing.assert_array_equal(shift_logits(logits, 0.0, 4.0), logits)
 
 
 def test_wrong_folders_say_what_is_wrong(exported, tmp_path):

@@ -18,7 +18,7 @@ import numpy as np
 from ivm.errors import CheckpointError, ModelError, OptionError
 from ivm.models.guided_filter import FINER, Guide, guided_filter, make_guide
 
-__all__ = ["CompactFeatures", "CompactRuntime", "shift_heat"]
+__all__ = ["CompactFeatures", "CompactRuntime", "shift_logits"]
 
 _FILES = ("config.json", "tokenizer.json", "image.onnx", "text.onnx", "decoder.onnx")
 
@@ -50,7 +50,7 @@ class CompactRuntime:
         found_threshold: a target counts as found from this score on.
         found_scale, found_shift: make a probability of the found logit, sigmoid(scale * logit + shift) (Platt
             scaling, 1999); fitted on validation photos as if targets were there as often as not.
-        heat_slope, heat_middle: see `shift_heat`; fitted on validation data.
+        logit_slope, logit_middle: see `shift_logits`; fitted on validation data.
 
     Raises:
         ModelError: a file is missing, or the device is not available.
@@ -73,12 +73,12 @@ class CompactRuntime:
             self.found_threshold = float(self.config["found_threshold"])
             self.found_scale = float(self.config.get("found_scale", 1.0))
             self.found_shift = float(self.config.get("found_shift", 0.0))
-            self.heat_slope = float(self.config.get("heat_slope", 0.0))
-            self.heat_middle = float(self.config.get("heat_middle", 0.0))
+            self.logit_slope = float(self.config.get("logit_slope", 0.0))
+            self.logit_middle = float(self.config.get("logit_middle", 0.0))
             if not self.found_scale > 0:
                 raise ValueError(f"found_scale must be above 0, but is {self.found_scale}")
-            if not 0 <= self.heat_slope < 1:  # at 1 every heatmap would be as hot as another
-                raise ValueError(f"heat_slope must be at least 0 and below 1, but is {self.heat_slope}")
+            if not 0 <= self.logit_slope < 1:  # at 1 every heatmap would be as hot as another
+                raise ValueError(f"logit_slope must be at least 0 and below 1, but is {self.logit_slope}")
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{self.folder / 'config.json'} is not a compact model's: {error!r}"
@@ -116,12 +116,12 @@ class CompactRuntime:
         """B features and B instructions -> logits float32 [B, h, w] and found probability float32 [B].
 
         h and w are three quarters of the model's square: what the decoder answers at a quarter is shifted
-        (`shift_heat`) and takes over the picture's edges (`guided_filter`).
+        (`shift_logits`) and takes over the picture's edges (`guided_filter`).
         """
         if not features and not instructions:
             return np.zeros((0, self._side, self._side), np.float32), np.zeros(0, np.float32)
         coarse, found = self.answer(features, instructions)
-        shifted = shift_heat(coarse, self.heat_slope, self.heat_middle)
+        shifted = shift_logits(coarse, self.logit_slope, self.logit_middle)
         logits = np.stack([guided_filter(one, f.guide) for one, f in zip(shifted, features, strict=True)])
         calibrated = np.clip(self.found_scale * found + self.found_shift, -30.0, 30.0)
         return logits, (1.0 / (1.0 + np.exp(-calibrated))).astype(np.float32)
@@ -193,7 +193,7 @@ class CompactRuntime:
         return self._sessions[name]
 
 
-def shift_heat(logits_BHW: np.ndarray, slope: float, middle: float) -> np.ndarray:
+def shift_logits(logits_BHW: np.ndarray, slope: float, middle: float) -> np.ndarray:
     """Each heatmap's logits plus slope * (middle - the highest of them); slope 0 leaves them as they are.
 
     Where the model is unsure of what it points at, all is faint, and what is meant would fall below the
