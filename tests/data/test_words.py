@@ -42,6 +42,8 @@ from ivm.data.words import (
         ("grass", "grass"),
         ("toy mouse", "toy mice"),
         ("human", "humans"),
+        ("superhero", "superheroes"),
+        ("prayer beads", "prayer beads"),
     ],
 )
 def test_plural(noun, many):
@@ -103,6 +105,8 @@ def test_the_wider_name_leaves_the_narrower_noun_open():
     assert might_be("jeans", "pants")
     assert might_be("jeans", "trousers")  # the same by another word
     assert not might_be("jeans", "skirt")
+    assert might_be("sweatshirt", "jumper")
+    assert might_be("van", "lorry")
 
 
 def test_synonyms_are_nouns_too():
