@@ -131,7 +131,21 @@ def test_colours(colour: object, rgb: tuple[int, int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "colour", ["", "whit", "#12345", "#11223344", (1, 2), (1, 2, 256), (0.5, 0.5, 0.5), (-1, 0, 0), 7, None]
+    "colour",
+    [
+        "",
+        "whit",
+        "#12345",
+        "#11223344",
+        "rgb(300, 0, 0)",
+        "hsl(0, 100%, 200%)",
+        (1, 2),
+        (1, 2, 256),
+        (0.5, 0.5, 0.5),
+        (-1, 0, 0),
+        7,
+        None,
+    ],
 )
 def test_what_is_no_colour_is_refused(colour: object) -> None:
     with pytest.raises(OptionError, match="colour must be a name such as 'white'"):

@@ -17,6 +17,13 @@ from ivm.errors import OptionError
         ("http://example.org:port/v1", "must be such as"),
         ("https://me:secret@example.org/v1", "must not hold"),
         ("https://me:secret@/v1", "must be such as"),
+        ("http://localhost:8000/v1\n", "must be such as"),
+        (" http://localhost:8000/v1", "must be such as"),
+        (b"http://localhost:8000/v1", "must be such as"),
+        (None, "must be such as"),
+        ("https://example.org/v1?api-key=secret", "must end with the version"),
+        ("https://example.org/v1?", "must end with the version"),
+        ("https://example.org/v1#secret", "must end with the version"),
     ],
 )
 def test_an_address_must_be_one_and_its_password_is_not_repeated(address, wrong):

@@ -97,6 +97,15 @@ def test_a_damaged_exif_block_does_not_hide_the_picture() -> None:
     assert read_image(bytes(data)).shape == RGB.shape
 
 
+def test_an_orientation_that_is_no_number_does_not_hide_the_picture() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    block = bytearray(exif.tobytes())
+    entry = block.index(b"\x01\x12")  # its tag; then type, count and value
+    block[entry + 2 : entry + 12] = struct.pack(">HIf", 11, 1, float("inf"))
+    assert read_image(encoded(RGB, "JPEG", exif=bytes(block))).shape == RGB.shape
+
+
 def test_alpha_is_laid_over_white_in_every_mode_that_has_it() -> None:
     rgba = np.zeros((2, 3, 4), np.uint8)
     rgba[..., 0] = 200
@@ -331,6 +340,9 @@ def test_what_cannot_be_written_says_why_and_leaves_nothing(tmp_path: Path) -> N
     for image in (RGB / 255.0, np.zeros((0, 4, 3), np.uint8), np.zeros((4, 4, 2), np.uint8), RGB[0, 0]):
         with pytest.raises(ImageError, match="a picture to write must be uint8"):
             write_image(image, tmp_path / "a.png")
+    for image in (Image.fromarray(RGB), RGB.tolist(), None):
+        with pytest.raises(ImageError, match=r"uint8 array, but got (Image|list|NoneType)"):
+            write_image(image, tmp_path / "a.png")  # type: ignore[arg-type]
     assert [entry.name for entry in tmp_path.iterdir()] == ["taken.png"]
 
 

@@ -176,12 +176,14 @@ def test_heatmaps_are_written_as_floats_or_grey(tmp_path: Path) -> None:
     heatmap = Heatmap(np.float32([[0, 0.25, 1]]))
     write_heatmap(heatmap, tmp_path / "h.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "h.npy"), heatmap.values)
+    write_heatmap(heatmap, tmp_path / "large.NPY")
+    np.testing.assert_array_equal(np.load(tmp_path / "large.NPY"), heatmap.values)
     write_heatmap(heatmap, tmp_path / "h.png")
     assert read_image(tmp_path / "h.png")[0, :, 0].tolist() == [0, 64, 255]
     for name in ("no/h.npy", "no/h.png", "h.xyz"):
         with pytest.raises(OutputError):
             write_heatmap(heatmap, tmp_path / name)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["h.npy", "h.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["h.npy", "h.png", "large.NPY"]
 
 
 @pytest.mark.parametrize(
@@ -316,6 +318,12 @@ def test_strange_folders_are_left_alone(tmp_path: Path, photos: Path, colour_mas
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="cannot make folder"):
         next(mask_items(colour_masker, items, tmp_path / "file", Settings()))
+    foreign = tmp_path / "foreign" / RESULTS  # of another program
+    foreign.parent.mkdir()
+    foreign.write_text('{"question": 1, "accuracy": 0.5}\n')
+    with pytest.raises(OptionError, match="must be a job's record"):
+        next(mask_items(colour_masker, items, foreign.parent, Settings()))
+    assert "accuracy" in foreign.read_text()
     # Also where a record makes the folder look like a job's.
     (photos / RESULTS).write_text("")
     outcomes = list(mask_items(colour_masker, items, photos, Settings()))
@@ -328,12 +336,21 @@ def test_heatmaps_never_take_the_place_of_sources_or_masked_pictures(
 ) -> None:
     items = read_folder(photos, "red")
     before = {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()}
+    with pytest.raises(OptionError, match="photos must be new, empty"):
+        next(mask_items(colour_masker, items, tmp_path / "out", Settings(), heatmaps=photos))
+    # Also where an earlier job begun without heatmaps.
+    (tmp_path / "out" / RESULTS).touch()
     outcomes = list(mask_items(colour_masker, items, tmp_path / "out", Settings(), heatmaps=photos))
     assert ["over a source" in outcome.error for outcome in outcomes] == [True, False, True, False]
     assert {path: path.read_bytes() for path in before} == before
     with pytest.raises(OptionError, match="another folder than the pictures"):
         next(mask_items(colour_masker, items, tmp_path / "same", Settings(), tmp_path / "x" / ".." / "same"))
     assert not (tmp_path / "same").exists()
+    # One in the other: here the heatmap of a.png would be the masked picture of deep/a.png.
+    out = tmp_path / "nested"
+    with pytest.raises(OptionError, match="another folder than the pictures"):
+        next(mask_items(colour_masker, items, out, Settings(), out / "deep"))
+    assert not any(o.error for o in mask_items(colour_masker, items, out, Settings(), out / "heat"))
 
 
 def test_a_name_too_long_for_the_disk_fails_alone(
@@ -408,6 +425,32 @@ def test_names_that_are_no_text_and_foreign_words_are_recorded(
     assert (out / "odd\udcff.png").exists()
     assert {record["instruction"] for record in records(out)} == {"красный red 🟥"}
     assert all(outcome.skipped for outcome in mask_items(colour_masker, items, out, Settings()))
+
+
+def test_line_ends_of_unicode_are_text(tmp_path: Path, photos: Path, colour_masker: Masker) -> None:
+    """JSON keeps them as they are, and Python's `splitlines` would cut there."""
+    text = "the red\u2028box\u0085"
+    lines = [{"image": "photos/a.png", "instruction": f"{text} {number}"} for number in range(2)]
+    manifest = tmp_path / "list.jsonl"
+    manifest.write_text("\r\n".join(json.dumps(line, ensure_ascii=False) for line in lines), encoding="utf-8")
+    items, faults = read_manifest(manifest)
+    assert not faults
+    assert [item.instruction for item in items] == [f"{text} 0", f"{text} 1"]
+    for skipped in (False, True):
+        outcomes = list(mask_items(colour_masker, items, tmp_path / "out", Settings()))
+        assert [outcome.skipped for outcome in outcomes] == [skipped] * 2
+
+
+def test_a_line_of_endless_brackets_is_a_fault_of_that_line(
+    tmp_path: Path, photos: Path, colour_masker: Masker
+) -> None:
+    deep, fine = "[" * 100_000, json.dumps({"image": "photos/a.png", "instruction": "red"})
+    (tmp_path / "list.jsonl").write_text(f"{deep}\n{fine}\n")
+    items, faults = read_manifest(tmp_path / "list.jsonl")
+    assert (len(items), len(faults)) == (1, 1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / RESULTS).write_text(f"{deep}\n")
+    assert not any(o.error for o in mask_items(colour_masker, items, tmp_path / "out", Settings()))
 
 
 def test_a_full_disk_stops_the_job(

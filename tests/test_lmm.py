@@ -317,8 +317,9 @@ def test_wrong_options_are_refused(server, two, colour_masker):
         LMM("fake", URL, timeout=0)
     with pytest.raises(OptionError, match=", ".join(SHOW)):
         MaskedChat(client(server), colour_masker, two, show="none")
-    with pytest.raises(OptionError, match="longest"):
-        MaskedChat(client(server), colour_masker, two, longest=1)
+    for longest in (1, None, 512.5, "512"):
+        with pytest.raises(OptionError, match="longest"):
+            MaskedChat(client(server), colour_masker, two, longest=longest)
     for options, words in (
         ({"mode": "nonsense"}, "mode must be"),
         ({"mode": []}, "mode must be"),
@@ -335,6 +336,16 @@ def test_wrong_options_are_refused(server, two, colour_masker):
     with pytest.raises(InstructionError):
         chat.ask("")
     assert chat.turns == []
+
+
+def test_half_a_surrogate_pair_in_an_answer_does_not_end_the_conversation(two, colour_masker):
+    cut = httpx.Response(200, content=b'{"choices": [{"message": {"content": "yes \\ud83d"}}]}')
+    server = Server(cut)
+    chat = MaskedChat(client(server), colour_masker, two)
+    assert chat.ask("red").reply.text == "yes \ud83d"
+    assert chat.ask("blue").reply.text == "I see blue"
+    assert contents(server)[1][1] == {"role": "assistant", "content": "yes \ud83d"}
+    assert server.requests[1].headers["content-type"] == "application/json"
 
 
 def test_a_failed_question_leaves_the_conversation_as_it_was(two, colour_masker):

@@ -1,12 +1,14 @@
 import json
 
 import httpx
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from ivm.cli import app
 from ivm.images import read_image
 from ivm.lmm import Reply
+from ivm.types import Heatmap
 
 run = CliRunner().invoke
 
@@ -61,6 +63,16 @@ def test_dry_run_asks_nobody_and_json_tells_what_was_found(lmm_server, photo):
     assert record["answer"] is None
     assert 0 <= record["score"] <= 1
     assert not lmm_server
+
+
+def test_a_picture_that_is_kept_whole_is_told(lmm_server, photo, monkeypatch):
+    found = Heatmap(np.full(read_image(photo).shape[:2], 0.6, np.float32))
+    monkeypatch.setattr("ivm.masker.Masker.__call__", lambda *_, **__: found)
+    for threshold, told in (("0.5", False), ("0.7", True)):
+        result = run(app, ["ask", str(photo), "the cup", *TO, "--threshold", threshold])
+        assert result.exit_code == 0, result.output
+        assert ("kept whole: the cup" in result.stderr) == told
+        assert result.stdout == "1 messages\n"
 
 
 def test_wrong_use_is_one_sentence(photo, monkeypatch):

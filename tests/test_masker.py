@@ -178,6 +178,9 @@ def test_faults_in_a_batch_name_their_index(colour_masker: Masker, picture: Pict
         colour_masker.batch([good, good], ["red"] * 3)
     with pytest.raises(InputError, match="sequences"):
         colour_masker.batch([good], "red")
+    for one in (Path("a.png"), "a.png", b"a", Image.fromarray(good), colour_masker.encode_image(good)):
+        with pytest.raises(InputError, match="sequences"):
+            colour_masker.batch(one, ["red"])  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="batch_size must be"):
         colour_masker.batch([good], ["red"], batch_size=0)
 

@@ -123,7 +123,7 @@ def parse_colour(colour: Colour) -> tuple[int, int, int]:
         isinstance(c, int | np.integer) and not isinstance(c, bool) and 0 <= c <= 255 for c in colour
     ):
         values = tuple(int(c) for c in colour)
-    if len(values) == 3:
+    if len(values) == 3 and max(values) <= 255:  # Pillow takes "rgb(300, 0, 0)" for a colour
         return values
     raise OptionError(
         f"colour must be a name such as 'white', '#rrggbb' or three numbers from 0 to 255, but got {colour!r}"

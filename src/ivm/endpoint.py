@@ -15,9 +15,12 @@ def check_address(base_url: str, api_key: str | None) -> None:
     """Whether an LMM server may be asked at this address with this key.
 
     Raises:
-        OptionError: it is no http address, holds a password, or the key would travel unencrypted.
+        OptionError: it is no http address, holds a password or a query, or the key would travel unencrypted.
     """
-    expected = f"base_url must be such as http://localhost:8000/v1, but got {base_url.rpartition('@')[2]!r}"
+    shown = base_url.rpartition("@")[2] if isinstance(base_url, str) else base_url
+    expected = f"base_url must be such as http://localhost:8000/v1, but got {shown!r}"
+    if not isinstance(base_url, str) or not base_url.isprintable() or " " in base_url:
+        raise OptionError(expected)  # None: a variable of the environment that is not set
     try:
         address = urlsplit(base_url)
         _ = address.port  # reads it: a port may be no number
@@ -27,6 +30,10 @@ def check_address(base_url: str, api_key: str | None) -> None:
         raise OptionError(expected)
     if address.username or address.password:
         raise OptionError("base_url must not hold a user or password: pass api_key")
+    if "?" in base_url or "#" in base_url:  # /chat/completions would become a part of it
+        raise OptionError(
+            "base_url must end with the version, as http://localhost:8000/v1 does, but has a ? or # behind it"
+        )
     if api_key and address.scheme == "http" and address.hostname not in _LOCAL:
         raise OptionError(
             f"api_key would travel unencrypted to {address.hostname}: base_url must begin with https"
@@ -43,7 +50,7 @@ def goes_by_proxy(base_url: str) -> bool:
     return not (address.scheme == "http" and address.hostname in _LOCAL)
 
 
-def check_key(api_key: str | None) -> str | None:
+def check_key(api_key: str | None, name: str = "api_key") -> str | None:
     """A key as it is sent: without white space around it, as a file's last line end; None if nothing is left.
 
     Raises:
@@ -51,5 +58,5 @@ def check_key(api_key: str | None) -> str | None:
     """
     key = api_key.strip() if isinstance(api_key, str) else api_key
     if key and not (isinstance(key, str) and key.isascii() and key.isprintable()):
-        raise OptionError("api_key must be printable ASCII text, but is not (it is not shown)")
+        raise OptionError(f"{name} must be printable ASCII text, but is not (it is not shown)")
     return key or None

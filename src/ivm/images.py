@@ -54,6 +54,7 @@ _DAMAGE = (
     ValueError,
     SyntaxError,
     RuntimeError,  # AVIF
+    ArithmeticError,  # an orientation of infinity
     LookupError,
     TypeError,
     struct.error,
@@ -130,6 +131,8 @@ def write_image(image: np.ndarray, path: str | os.PathLike[str], quality: int = 
         OutputError: the suffix is unknown, cannot hold this picture, or the file cannot be written.
     """
     path = Path(path)
+    if not isinstance(image, np.ndarray):  # such as what `render` returns, of which .image is the picture
+        raise ImageError(f"a picture to write must be a uint8 array, but got {type(image).__name__}")
     layouts = {2: (0,), 3: (3, 4)}
     if (
         image.dtype != np.uint8

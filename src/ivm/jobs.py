@@ -154,7 +154,7 @@ def read_manifest(path: Path) -> tuple[list[Item], list[Outcome]]:
         DataError: the file cannot be read, or has no line.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # `splitlines` cuts at U+2028 in a text, too
     except OSError as error:
         raise DataError(f"cannot read manifest {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -226,8 +226,8 @@ def write_heatmap(heatmap: Heatmap, path: Path) -> None:
     if path.suffix.lower() != ".npy":
         write_image(np.rint(heatmap.values * 255).astype(np.uint8), path)
         return
-    with whole(path) as temporary:
-        np.save(temporary, heatmap.values, allow_pickle=False)
+    with whole(path) as temporary, temporary.open("wb") as file:  # to a name such as h.NPY it would add .npy
+        np.save(file, heatmap.values, allow_pickle=False)
 
 
 def mask_items(
@@ -252,13 +252,15 @@ def mask_items(
         faults: what failed before, such as lines of a manifest: recorded and yielded first.
 
     Raises:
-        OptionError: the settings are wrong, the folder holds files that are not a job's, or heatmaps and
+        OptionError: the settings are wrong, a folder holds files that are not a job's, or heatmaps and
             pictures would lie in one folder.
         OutputError: the folder or its record cannot be written.
     """
     settings.check()
-    if heatmaps is not None and heatmaps.resolve() == folder.resolve():
-        raise OptionError(f"heatmaps must lie in another folder than the pictures, but both in {folder}")
+    if heatmaps is not None:
+        roots = folder.resolve(), heatmaps.resolve()  # one may lie in the other, if no two files meet
+        if len({root / item.output for root in roots for item in items}) < 2 * len(items):
+            raise OptionError(f"heatmaps must lie in another folder than the pictures, but both in {folder}")
     sources = {_file(item.image) for item in items} - {None}
     fingerprints = _fingerprints(items, masker, settings, heatmaps)
     done = _open_record(folder, fingerprints, heatmaps)
@@ -309,7 +311,7 @@ def _outputs(sources: list[Path]) -> list[str]:
 def _item(line: str, folder: Path) -> Item:
     try:
         fields = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"a line must be a JSON object, but is not: {error}") from error
     if not isinstance(fields, dict):
         raise DataError(f"a line must be a JSON object, but is a {type(fields).__name__}")
@@ -366,18 +368,22 @@ def _open_record(
     done: dict[str, dict[str, Any]] = {}
     try:
         if not path.exists():
-            if any(not entry.name.startswith(".") for entry in folder.iterdir()):
-                raise OptionError(
-                    f"the output folder {folder} must be new, empty or an earlier job's, but has other files"
-                )
+            for made in filter(None, (folder, heatmaps)):
+                if made.is_dir() and any(not entry.name.startswith(".") for entry in made.iterdir()):
+                    raise OptionError(
+                        f"the output folder {made} must be new, empty or an earlier job's, "
+                        "but has other files"
+                    )
             path.touch()
         text = path.read_text(encoding="utf-8", errors="replace")
-        for line in text.splitlines():
+        for line in text.split("\n"):
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue  # torn when the machine stopped: that picture is made again
-            if not isinstance(record, dict) or "error" in record:
+            if not isinstance(record, dict) or not record.keys() & {"error", "fingerprint"}:
+                raise OptionError(f"{path} must be a job's record, but is another's: choose another folder")
+            if "error" in record:
                 continue
             output = str(record.get("output", ""))
             done.pop(output, None)  # the last line is what the file was made with

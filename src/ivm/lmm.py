@@ -154,7 +154,10 @@ class LMM:
         body = {"model": self.model, "messages": list(messages), **self.options, **options}
         if stream:
             body["stream"] = True
-        headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        # In ASCII: an earlier answer may hold half a surrogate pair, which UTF-8 cannot.
+        content = json.dumps(body, allow_nan=False)
+        headers = {"Content-Type": "application/json"}
+        headers |= {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
         url = f"{self.base_url.rstrip('/')}/chat/completions"
         try:
             client = httpx.Client(
@@ -172,7 +175,7 @@ class LMM:
             for left in range(self.retries, -1, -1):
                 wait = 0.5 * 2.0 ** (self.retries - left)
                 try:
-                    response = client.send(client.build_request("POST", url, json=body), stream=True)
+                    response = client.send(client.build_request("POST", url, content=content), stream=True)
                     if response.status_code == 200:
                         return _Open(response, client)
                     text = response.read()[:2000].decode("utf-8", "replace")
@@ -267,8 +270,8 @@ class MaskedChat:
         **options: Any,
     ) -> None:
         check_chat(mode, show, options)
-        if longest < 28:
-            raise OptionError(f"longest must be at least 28 pixels, but got {longest}")
+        if not isinstance(longest, int | np.integer) or longest < 28:
+            raise OptionError(f"longest must be a whole number of at least 28, but got {longest!r}")
         self.lmm, self.masker, self.show, self.system, self.longest = lmm, masker, show, system, longest
         self._mode, self._options = mode, options
         self._image = read_image(image)

@@ -88,6 +88,8 @@ def ask(
         else:
             if not heatmap.found:
                 say(f"not found ({heatmap.score:.0%} sure): {text}", err=True)
+            elif rendered.kept_whole:
+                say(f"nothing above the threshold, so the picture is kept whole: {text}", err=True)
             if reply is not None:
                 say(reply.text)
         if (

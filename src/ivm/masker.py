@@ -24,6 +24,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from ivm.errors import ImageError, InputError, InstructionError, ModelError, OptionError
 from ivm.images import ImageLike, read_image
@@ -181,7 +182,8 @@ class Masker:
             InputError: as a call does, and where the numbers of images and instructions do not fit.
             OptionError: as a call does.
         """
-        if isinstance(images, str | bytes) or isinstance(instructions, str):
+        one = str | bytes | Path | Image.Image | ImageFeatures
+        if isinstance(images, one) or isinstance(instructions, str):
             raise InputError("images and instructions must be sequences; for one of each, call the masker")
         if not isinstance(batch_size, int) or batch_size < 1:
             raise OptionError(f"batch_size must be an integer of at least 1, but got {batch_size!r}")

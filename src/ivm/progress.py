@@ -11,10 +11,12 @@ __all__ = ["progress", "say"]
 
 
 def say(text: str, err: bool = False) -> None:
-    """Print a line; a file name or an answer that is no valid text must not break it."""
+    """Print a line; what is no valid text, or none that the output's encoding has, must not break it."""
     import typer
 
-    typer.echo(text.encode("utf-8", "replace").decode("utf-8"), err=err)
+    stream = sys.stderr if err else sys.stdout  # of a pipe the encoding may be a narrow one
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    typer.echo(text.encode(encoding, "replace").decode(encoding), err=err)
 
 
 @contextmanager

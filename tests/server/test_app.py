@@ -1,4 +1,5 @@
 import asyncio
+import json
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ pytest.importorskip("fastapi")
 from fastapi import FastAPI  # noqa: E402
 from pydantic import ValidationError  # noqa: E402
 
+from ivm.errors import OptionError  # noqa: E402
 from ivm.lmm import image_url  # noqa: E402
 from ivm.server.app import MaskRequest, create_app  # noqa: E402
 from ivm.server.pictures import decode_picture  # noqa: E402
@@ -164,6 +166,26 @@ def test_who_may_ask(url, colour_masker):
     assert ask(app, "POST", "/v1/mask", json=large, headers=right).status_code == 413
     form = {"content": b"{}", "headers": {**right, "content-type": "text/plain"}}
     assert "application/json" in ask(app, "POST", "/v1/mask", **form).json()["error"]["message"]
+
+
+def test_a_token_is_what_a_header_can_hold(url, colour_masker):
+    body, right = {"image": url, "instruction": "red"}, {"authorization": "Bearer open sesame"}
+    app = create_app(colour_masker, token="open sesame\n")  # as the last line of a file that holds it
+    assert ask(app, "POST", "/v1/mask", json=body, headers=right).status_code == 200
+    assert ask(app, "POST", "/v1/mask", json=body).status_code == 401
+    for token, words in (("", "is empty"), (" \n", "is empty"), ("sésame", "printable ASCII")):
+        with pytest.raises(OptionError, match=f"token must be .*{words}"):
+            create_app(colour_masker, token=token)
+
+
+def test_a_request_in_chunks_has_no_length_whatever_it_says(url, colour_masker):
+    """HTTP holds by the chunks, so that a false length would let in any number of bytes."""
+    content = json.dumps({"image": url, "instruction": "red"}).encode()
+    headers = {"content-type": "application/json", "content-length": "10", "transfer-encoding": "chunked"}
+    app = create_app(colour_masker, largest=1000)
+    answer = ask(app, "POST", "/v1/mask", content=content, headers=headers)
+    assert answer.status_code == 413
+    assert "no content-length" in answer.json()["error"]["message"]
 
 
 def test_the_pictures_of_an_answer_are_bounded_together(url, colour_masker):

@@ -142,6 +142,31 @@ def test_streams_stay_streams(url, colour_masker):
     assert answer.headers["x-ivm-found"] == "true"
 
 
+def test_a_stream_that_breaks_off_in_a_line_tells_so_in_another(colour_masker):
+    class Broken(httpx.AsyncByteStream):
+        async def __aiter__(self):
+            yield b'data: {"choices": [{"del'
+            raise httpx.ReadError("gone")
+
+    streams = {"content-type": "text/event-stream"}
+    answer = ask(Fake(httpx.Response(200, stream=Broken(), headers=streams)), colour_masker, {"stream": True})
+    last = answer.text.splitlines()[-2]
+    assert "broke off" in json.loads(last.removeprefix("data: "))["error"]["message"]
+
+
+@pytest.mark.parametrize("type_", [{}, {"type": "input_image"}])
+def test_a_picture_under_another_type_is_masked_too(type_, url, colour_masker):
+    content = [{**type_, "image_url": url}, {"type": "text", "text": "the red box", "image_url": None}]
+    messages, found = mask_messages(
+        Darkroom(colour_masker), [{"role": "user", "content": content}], Masking()
+    )
+    picture, text = messages[0]["content"]
+    assert (picture["type"], text) == ("image_url", content[1])
+    assert shows(picture, RED)
+    assert not shows(picture, BLUE)
+    assert found[0]["found"]
+
+
 def test_whose_key_goes_where(url, colour_masker):
     body = {"messages": messages_for("red", [url])}
     mine = {"authorization": "Bearer client"}
@@ -286,6 +311,9 @@ def test_wrong_messages_are_named(messages, words, colour_masker):
 
 def test_a_picture_without_a_question_is_refused(url, colour_masker):
     messages = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
+    with pytest.raises(InputError, match="without a question"):
+        mask_messages(Darkroom(colour_masker), messages, Masking())
+    messages[0]["content"].append({"type": "text", "text": None})  # which is not the word "None"
     with pytest.raises(InputError, match="without a question"):
         mask_messages(Darkroom(colour_masker), messages, Masking())
     with pytest.raises(OptionError, match="show must be"):

@@ -25,7 +25,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from ivm.errors import InputError, IVMError, LMMError
+from ivm.endpoint import check_key
+from ivm.errors import InputError, IVMError, LMMError, OptionError
 from ivm.lmm import image_url
 from ivm.masker import Masker
 from ivm.render import MODES
@@ -95,7 +96,12 @@ def create_app(
             under a name of their own (DNS rebinding); empty: any.
         largest: bytes of the largest request, and of all masked pictures that one request makes.
         max_pixels: of the largest picture that is taken, or made by enlarging.
+
+    Raises:
+        OptionError: the token is empty, or a header cannot hold it.
     """
+    if token is not None and not (token := check_key(token, "token")):
+        raise OptionError("token must be text that clients can send, or None for no token, but is empty")
     app = FastAPI(
         title="ivm", description="Instruction-guided visual masking", docs_url="/docs", redoc_url=None
     )
@@ -180,7 +186,9 @@ def _refused(request: Request, token: str | None, largest: int) -> JSONResponse 
     # A form of a foreign page cannot send this type, so that no other site asks in a user's name.
     if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
         return _refusal(400, "the content type must be application/json", "invalid_request")
-    length = request.headers.get("content-length", "")
+    # Of a request in chunks no length holds, whatever it says.
+    chunked = "transfer-encoding" in request.headers
+    length = "" if chunked else request.headers.get("content-length", "")
     if not length.isdecimal() or int(length) > largest:
         told = f"{int(length)} bytes" if length.isdecimal() else "no content-length"
         return _refusal(413, f"a request must have at most {largest} bytes, but has {told}", "too_large")

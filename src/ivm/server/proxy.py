@@ -124,7 +124,8 @@ def mask_messages(
             continue
         parts: list[Any] = []
         for part in content:
-            if not isinstance(part, dict) or part.get("type") != "image_url":
+            # Some servers take a picture under another type, or none.
+            if not isinstance(part, dict) or not (part.get("image_url") or part.get("type") == "image_url"):
                 parts.append(part)
                 continue
             given = part.get("image_url")
@@ -161,7 +162,7 @@ def _latest_text(messages: list[Any]) -> str:
         texts = [content] if isinstance(content, str) else []
         if isinstance(content, list):
             texts = [
-                str(p.get("text", "")) for p in content if isinstance(p, dict) and p.get("type") == "text"
+                str(p.get("text") or "") for p in content if isinstance(p, dict) and p.get("type") == "text"
             ]
         if "".join(texts).strip():
             return "\n".join(texts).strip()
@@ -258,7 +259,7 @@ async def _passed_on(answer: httpx.Response, client: httpx.AsyncClient) -> Async
         told = {
             "error": {"message": f"the LMM broke off its answer ({type(error).__name__})", "type": "upstream"}
         }
-        yield f"data: {json.dumps(told)}\n\n".encode()
+        yield f"\n\ndata: {json.dumps(told)}\n\n".encode()  # ends the line in which it broke off
     finally:
         await answer.aclose()
         await client.aclose()
