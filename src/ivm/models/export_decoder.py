@@ -179,5 +179,5 @@ def measure_decoder_parity(decoder: MaskDecoder, file: Path, grid: int) -> Parit
     return Parity(
         logits=float((logits - theirs).abs().max() / logits.abs().max().clamp(min=1.0)),
         heatmap=float((logits.sigmoid() - theirs.sigmoid()).abs().mean()),
-        found=float((found.sigmoid() - theirs_found.sigmoid()).abs().max()),
+        found=float((found.sigmoid() - theirs_found.sigmoid()).abs().mean()),
     )
