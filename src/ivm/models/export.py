@@ -44,8 +44,8 @@ OPSET = 20
 FLOAT_LIMIT = 1e-4
 """How far float graphs may be from torch, in logits as a share of the largest; they come within 1e-5."""
 
-# Of heatmaps and found scores, on average. The rounding of up to forty random words, as asked here, adds up on
-# its way to the votes of words and the found score; almost all of it is the text's, and one such score alone
+# Of heatmaps and found scores, on average. The rounding of up to forty random words, as asked here, adds up
+# on its way to the votes of words and the found score; almost all of it is the text's, and one such score
 # says little: of the shipped weights' four, one is 0.41 off. What quantisation costs on held-out questions in
 # English is measured by runs/compact_checks.py.
 _INT8_LIMITS = (0.05, 0.2)
