@@ -96,17 +96,16 @@ def test_kernels_become_int8_and_come_back_within_half_a_step(tmp_path):
 
 
 def test_parity_sees_what_differs(exported, tiny_compact, tiny_tokenizer):
-    words = tiny_tokenizer.get_vocab_size()
-    same = measure_parity(tiny_compact.eval(), exported, words)
+    same = measure_parity(tiny_compact.eval(), exported, tiny_tokenizer)
     assert same.logits < 1e-5
     assert same.heatmap < 1e-5
     assert same.found < 1e-5
     tiny_compact.conv2.weight.data *= 1.5
-    image = measure_parity(tiny_compact, exported, words)
+    image = measure_parity(tiny_compact, exported, tiny_tokenizer)
     assert image.logits > export.FLOAT_LIMIT
     tiny_compact.conv2.weight.data /= 1.5
     tiny_compact.text_norm.weight.data *= 2
-    text = measure_parity(tiny_compact, exported, words)
+    text = measure_parity(tiny_compact, exported, tiny_tokenizer)
     assert text.logits > export.FLOAT_LIMIT
     assert "logits differ by at most" in str(text)
 
