@@ -31,9 +31,9 @@ from ivm.data.packs import data_folder, read_pack
 from ivm.evaluation.masks import answers, pack_questions
 from ivm.masker import Masker
 from ivm.models.compact import CompactConfig, CompactModel, frozen_parts
-from ivm.models.guided_filter import FINER, guided_filter, make_guide
+from ivm.models.guided_filter import FINER, make_guide
 from ivm.models.minilm import build_tokenizer
-from ivm.models.onnx import CompactRuntime, shift_logits
+from ivm.models.onnx import CompactRuntime
 from train_compact import UNSEEN_PAIRS
 
 HERE = Path(__file__).resolve().parent
@@ -49,8 +49,7 @@ class Float:
 
     def __init__(self, shipped: CompactRuntime) -> None:
         self.threshold, self.found_threshold = shipped.threshold, shipped.found_threshold
-        self.scale, self.shift, self.size = shipped.found_scale, shipped.found_shift, shipped.image_size
-        self.slope, self.middle = shipped.logit_slope, shipped.logit_middle
+        self.finish, self.size = shipped.finish, shipped.image_size
         config = CompactConfig(image_size=self.size)
         self.tokenizer = build_tokenizer(config)
         self.model = CompactModel(config, **frozen_parts(config)).eval()
@@ -75,9 +74,7 @@ class Float:
         guides, encodings = zip(*features, strict=True)
         parts = tuple(torch.cat(part) for part in zip(*encodings, strict=True))
         logits, found = self.model.decode(parts, self.model.encode_text(ids, mask.bool()), mask.bool())
-        shifted = shift_logits(logits.numpy(), self.slope, self.middle)
-        logits = np.stack([guided_filter(one, guide) for one, guide in zip(shifted, guides, strict=True)])
-        return logits, (self.scale * found + self.shift).sigmoid().numpy()
+        return self.finish(logits.numpy(), found.numpy(), list(guides))
 
 
 def compare(shipped, full) -> dict:

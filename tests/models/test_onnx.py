@@ -97,6 +97,9 @@ def test_a_heatmap_is_shifted_by_how_hot_it_gets(exported, tmp_path):
     for slope in (1.0, -0.1):
         with pytest.raises(CheckpointError, match="logit_slope must be at least 0 and below 1"):
             CompactRuntime(with_config(exported, tmp_path / "copy", logit_slope=slope), device="cpu")
+    wrong = with_config(exported, tmp_path / "copy", logit_slope=0.5, logit_middle=float("inf"))
+    with pytest.raises(CheckpointError, match="logit_middle must be finite"):
+        CompactRuntime(wrong, device="cpu")
 
 
 def test_shifted_heatmaps_lie_nearer_each_other_and_keep_their_order():

@@ -21,7 +21,6 @@ _RADIUS = 6  # of a window in rows of the guide: two rows of the heatmap
 _EPSILON = 1e-4  # regularises the fit: colours that vary by less than 1 % are no edge
 _SURE = 4.0  # logits beyond it are as sure as it: the fit is to be good where masks end
 
-
 # Brightness and two differences of colour, at right angles. The axes do not change the result; but a grey
 # picture's covariance of R, G and B cannot be inverted in float32, and that of these can.
 _AXES = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]]) / 255.0

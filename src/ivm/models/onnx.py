@@ -79,6 +79,8 @@ class CompactRuntime:
                 raise ValueError(f"found_scale must be above 0, but is {self.found_scale}")
             if not 0 <= self.logit_slope < 1:  # at 1 every heatmap would be as hot as another
                 raise ValueError(f"logit_slope must be at least 0 and below 1, but is {self.logit_slope}")
+            if not np.isfinite(self.logit_middle):
+                raise ValueError(f"logit_middle must be finite, but is {self.logit_middle}")
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{self.folder / 'config.json'} is not a compact model's: {error!r}"
@@ -120,10 +122,15 @@ class CompactRuntime:
         """
         if not features and not instructions:
             return np.zeros((0, self._side, self._side), np.float32), np.zeros(0, np.float32)
-        coarse, found = self.answer(features, instructions)
-        shifted = shift_logits(coarse, self.logit_slope, self.logit_middle)
-        logits = np.stack([guided_filter(one, f.guide) for one, f in zip(shifted, features, strict=True)])
-        calibrated = np.clip(self.found_scale * found + self.found_shift, -30.0, 30.0)
+        return self.finish(*self.answer(features, instructions), [one.guide for one in features])
+
+    def finish(
+        self, logits_Bhw: np.ndarray, found_B: np.ndarray, guides: list[Guide]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What `answer` gives, and a guide of each picture -> what `decode` gives."""
+        shifted = shift_logits(logits_Bhw, self.logit_slope, self.logit_middle)
+        logits = np.stack([guided_filter(one, guide) for one, guide in zip(shifted, guides, strict=True)])
+        calibrated = np.clip(self.found_scale * found_B + self.found_shift, -30.0, 30.0)
         return logits, (1.0 / (1.0 + np.exp(-calibrated))).astype(np.float32)
 
     def answer(
