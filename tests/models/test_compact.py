@@ -132,7 +132,7 @@ def test_gradients_reach_every_parameter_but_the_frozen_text_encoder(tiny_compac
 
 
 def with_backbone(model):
-    """The same model on random frozen features; what reads them is random, too."""
+    """The same model on random features; what reads them is random, too."""
     torch.manual_seed(1)
     config = replace(model.config, backbone="efficientnet-lite0")
     grown = CompactModel(config, model.text_encoder, text_dim=16, backbone=EfficientNetLite())
@@ -140,10 +140,10 @@ def with_backbone(model):
     return grown
 
 
-def test_a_backbone_is_looked_at_and_stays_frozen(tiny_compact, tiny_tokenizer):
+def test_a_backbone_is_frozen_up_to_an_eighth_and_trained_from_there(tiny_compact, tiny_tokenizer):
     model = with_backbone(tiny_compact)
     own = set(model.state_dict()) - set(tiny_compact.state_dict())
-    assert {key.split(".")[0] for key in own} == {"seen8", "seen8_norm", "seen16", "seen16_norm"}
+    assert {key.split(".")[0] for key in own} == {"deep", "seen8", "seen8_norm", "seen16", "seen16_norm"}
     assert {key.split(".")[0] for key in own} <= IMAGE_PARTS
     ids, mask = encode(tiny_tokenizer, ["the red cup"])
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
@@ -151,10 +151,22 @@ def test_a_backbone_is_looked_at_and_stays_frozen(tiny_compact, tiny_tokenizer):
         model(images, ids, mask)[0].square().mean().backward()
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter -= 0 if parameter.grad is None else 0.1 * parameter.grad
+                parameter -= 0 if parameter.grad is None else 1e-3 * parameter.grad
     assert all(model.get_parameter(key).grad.any() for key in own)
     assert all(p.grad is None for part in model.frozen for p in part.parameters())
     assert len(model.frozen) == 2
+
+
+def test_the_backbone_is_that_which_was_given(tiny_compact):
+    backbone = EfficientNetLite()
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    config = replace(tiny_compact.config, backbone="efficientnet-lite0")
+    model = CompactModel(config, tiny_compact.text_encoder, 16, backbone)
+    parts = {"shallow.": model.frozen[1], "deep.": model.deep}
+    state = {
+        k: value for prefix, part in parts.items() for k, value in part.state_dict(prefix=prefix).items()
+    }
+    torch.testing.assert_close(state, before)
 
 
 def test_each_way_of_what_the_backbone_sees_counts(tiny_compact):
@@ -180,7 +192,8 @@ def test_each_way_of_what_the_backbone_sees_counts(tiny_compact):
 
 
 def seen_cells(model, images):
-    _, at16, at32 = model.frozen[1](images.float() / 127.5 - 1)
+    at16 = model.deep[:2](model.frozen[1](images.float() / 127.5 - 1))
+    at32 = model.deep[2](at16)
     at32 = torch.nn.functional.interpolate(at32, size=at16.shape[2:], mode="bilinear")
     return torch.cat([at16, at32], 1).flatten(2).transpose(1, 2)
 

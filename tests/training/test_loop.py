@@ -132,21 +132,51 @@ def test_weights_may_grow_a_backbone_which_begins_with_no_say(
     parts = (tiny_compact.text_encoder, 16, EfficientNetLite())
     grown = CompactModel(replace(tiny_compact.config, backbone="efficientnet-lite0"), *parts)
     config = replace(CONFIG, steps=1, save_every=1, learning_rate=0.0)  # as it begins
-    file = train(grown, tiny_tokenizer, pictures, tmp_path / "a", config, init=before)
+    train(grown, tiny_tokenizer, pictures, tmp_path / "a", config, init=before)
     batch = collate([pictures[0]], tiny_tokenizer)
     with torch.no_grad():
         inputs = (batch.images, batch.ids, batch.mask, batch.picture)
         ours, theirs = grown.eval()(*inputs)[0], tiny_compact.eval()(*inputs)[0]
     torch.testing.assert_close(ours, theirs)
-    quick = replace(config, learning_rate=1e-3, warmup=0, decay=1, backbone_rate=100.0)
-    train(grown, tiny_tokenizer, pictures, tmp_path / "b", quick, init=file)
-    moved = grown.seen16.weight.detach().abs().max().item()
-    assert moved == pytest.approx(0.1, rel=0.01)  # AdamW's first step is the rate itself
     state = load_file(before)
     del state["hyper.0.weight"]
     save_file(state, before)
     with pytest.raises(CheckpointError, match=r"hyper\.0\.weight"):
         train(grown, tiny_tokenizer, pictures, tmp_path / "c", config, init=before)
+
+
+def test_a_pretrained_backbone_learns_at_a_rate_of_its_own(tiny_compact, tiny_tokenizer, pictures, tmp_path):
+    parts = (tiny_compact.text_encoder, 16, EfficientNetLite())
+    model = CompactModel(replace(tiny_compact.config, backbone="efficientnet-lite0"), *parts)
+    begun = {key: value.clone() for key, value in model.state_dict().items()}
+    config = replace(CONFIG, steps=1, save_every=1, learning_rate=1e-3, warmup=0, decay=1)
+
+    def moved(rate):
+        model.load_state_dict(begun)
+        once = replace(config, backbone_rate=rate)
+        file = train(model, tiny_tokenizer, pictures, tmp_path / str(rate), once)
+        last = load_file(file.with_name("last-1.safetensors"))
+        return [
+            (last[key] - begun[key]).abs().max().item()
+            for key in ("deep.2.3.project.weight", "seen16.weight")
+        ]
+
+    # AdamW's first step is the rate itself (and a little of the decay of what is not pretrained).
+    assert moved(0.5) == pytest.approx([0.5e-3, 1e-3], rel=0.05)
+    assert moved(0) == pytest.approx([0.0, 1e-3], rel=0.01)
+
+
+def test_weights_of_before_the_backbone_was_trained_take_it_as_it_came(
+    tiny_compact, tiny_tokenizer, pictures, tmp_path
+):
+    parts = (tiny_compact.text_encoder, 16, EfficientNetLite())
+    model = CompactModel(replace(tiny_compact.config, backbone="efficientnet-lite0"), *parts)
+    begun = {key: value.clone() for key, value in model.state_dict().items()}
+    before = tmp_path / "before.safetensors"
+    save_file({key: value for key, value in begun.items() if not key.startswith("deep.")}, before)
+    config = replace(CONFIG, steps=1, save_every=1, learning_rate=0.0)
+    file = train(model, tiny_tokenizer, pictures, tmp_path / "a", config, init=before)
+    torch.testing.assert_close(load_file(file), begun)
 
 
 def test_bad_starts_are_refused(tiny_compact, tiny_tokenizer, pictures, tmp_path):
@@ -159,8 +189,8 @@ def test_bad_starts_are_refused(tiny_compact, tiny_tokenizer, pictures, tmp_path
         LoopConfig(precision="fp8")
     with pytest.raises(OptionError, match="names_weight"):
         LoopConfig(names_weight=-0.1)
-    with pytest.raises(OptionError, match="backbone_rate must be above 0, but got 0"):
-        LoopConfig(backbone_rate=0)
+    with pytest.raises(OptionError, match="backbone_rate must be at least 0, but got -1"):
+        LoopConfig(backbone_rate=-1)
     batch = collate([pictures[0]], tiny_tokenizer)
     with torch.no_grad():
         tiny_compact.mask_token.fill_(float("nan"))

@@ -3,7 +3,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ivm.training.losses import bce_per_sample, dice_per_sample, mask_loss_per_sample
+from ivm.training.losses import (
+    bce_per_sample,
+    dice_per_sample,
+    distillation_loss_per_sample,
+    generator_loss_per_sample,
+    mask_loss_per_sample,
+)
 
 
 def reference(logits, target, scale=1000.0, eps=1e-6):
@@ -43,3 +49,40 @@ def test_a_perfect_heatmap_costs_next_to_nothing_and_its_opposite_much():
     right = (target * 2 - 1) * 20
     assert mask_loss_per_sample(right, target).item() < 1e-3
     assert mask_loss_per_sample(-right, target).item() > 15
+
+
+def test_a_sure_teacher_costs_what_its_mask_would_as_an_annotation():
+    logits, found = torch.randn(2, 6, 6), torch.randn(2)
+    target = (torch.rand(2, 6, 6) > 0.5).float()
+    target[1] = 0
+    present = torch.tensor([True, False])
+    taught = distillation_loss_per_sample(
+        logits, found, (target * 2 - 1) * 40, (present.float() * 2 - 1) * 40, 0.3
+    )
+    annotated = generator_loss_per_sample(logits, found, target, present, 0.3)
+    for one, other in zip(taught, annotated, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_a_teacher_is_met_where_it_says_what_the_student_says_and_gets_no_gradient():
+    logits, found = torch.randn(3, 6, 6), torch.randn(3)
+    teacher = [logits.clone().requires_grad_(), found.clone().requires_grad_()]
+    student = [logits.clone().requires_grad_(), found.clone().requires_grad_()]
+    distillation_loss_per_sample(*student, *teacher, 0.3)[2].sum().backward()
+    assert student[1].grad.abs().max() < 1e-6  # the cross-entropy is at its lowest
+    far = [(part.detach() + 1).requires_grad_() for part in student]
+    distillation_loss_per_sample(*far, *teacher, 0.3)[0].sum().backward()
+    assert far[0].grad.any()
+    assert teacher[0].grad is None
+    assert teacher[1].grad is None
+
+
+def test_a_teacher_may_answer_at_another_resolution():
+    heat = torch.full((1, 24, 24), -6.0)
+    heat[:, 6:18, 6:18] = 6.0
+    small = torch.full((1, 6, 6), -6.0)
+    small[:, 2:4, 2:4] = 6.0
+    there = torch.tensor([6.0])
+    near = distillation_loss_per_sample(small, there, heat, there, 0.3)[1]
+    off = distillation_loss_per_sample(small.roll(2, dims=2), there, heat, there, 0.3)[1]
+    assert near.item() < 0.5 * off.item()

@@ -45,10 +45,18 @@ def test_the_rate_stays_flat_and_falls_at_the_end():
 
 def test_matrices_decay_and_nothing_else(module):
     module[0].weight.requires_grad_(False)
-    decayed, plain = groups(module, 0.1)
+    decayed, plain = groups(module, Optimise(weight_decay=0.1))
     assert [tuple(value.shape) for value in decayed["params"]] == [(3, 6)]
     assert len(plain["params"]) == 4
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
+    assert decayed["rate"] == plain["rate"] == 1.0
+
+
+def test_what_is_pretrained_has_a_rate_of_its_own_and_does_not_decay(module):
+    rest, plain, before = groups(module, Optimise(pretrained_rate=0.25), "2.")
+    assert [id(value) for value in before["params"]] == [id(value) for value in module[2].parameters()]
+    assert (before["rate"], before["weight_decay"]) == (0.25, 0.0)
+    assert sum(len(one["params"]) for one in (rest, plain, before)) == len(list(module.parameters()))
 
 
 def test_the_average_follows_and_is_shown_for_a_while(module):

@@ -205,6 +205,50 @@ def test_weights_of_the_discriminator_reach_the_loss(configure, judged, stores, 
     assert all(0.1 <= weight <= 0.9 for weight in weights)
 
 
+def test_a_student_of_a_teacher_alone_does_not_look_at_annotations(configure, stores, tmp_path):
+    """The teacher is wider and sees larger views; two label sets of the same photos give one student."""
+    base = configure("generator", "model.sizes.dim=48", "model.image_size=64", folder="teacher")
+    train(base, quiet)
+    ends = {}
+    for name, wrong in (("right", False), ("wrong", True)):
+        store = write_store(tmp_path / name, boxes(1, True, 24, "one", wrong=wrong))
+        for share in (1.0, 0.5):
+            config = configure(
+                "generator", f"data.stores=['{store}']", "data.human_share=1", f"loss.teacher={base.folder}",
+                f"loss.teacher_share={share}", folder=f"{name}-{share:g}",
+            )  # fmt: skip
+            train(config, quiet)
+            ends[name, share] = load_file(f"{config.folder}/last.safetensors")
+            assert all(line["teacher"] > 0 for line in log_of(config) if "loss" in line)
+
+    def equal(share):
+        return all(
+            torch.equal(ends["right", share][key], ends["wrong", share][key]) for key in ends["right", 1]
+        )
+
+    assert equal(1.0)
+    assert not equal(0.5)
+
+
+def test_a_student_comes_nearer_to_its_teacher(configure, stores, tmp_path):
+    base = configure(folder="teacher")
+    train(base, quiet)
+    config = configure(
+        "generator", f"loss.teacher={base.folder}", "loss.teacher_share=1", "seed=3", "optimise.steps=40",
+        "save_every=40", "report_every=10", folder="student",
+    )  # fmt: skip
+    models = assemble(config)
+    assert not any(value.requires_grad for value in models.teacher.module.parameters())
+    assert models.teacher.module not in models.trainee.module.modules()
+    train(config, quiet)
+    costs = [line["teacher"] for line in log_of(config) if "teacher" in line]
+    assert costs[-1] < costs[0] - 0.05
+    with pytest.raises(CheckpointError, match=r"must hold a generator .* but holds discriminator"):
+        judge = configure("discriminator", folder="d")
+        train(judge, quiet)
+        assemble(configure("generator", f"loss.teacher={judge.folder}"))
+
+
 def test_lora_trains_little_and_ends_in_plain_weights(configure):
     base = configure(folder="base")
     train(base, quiet)

@@ -1,7 +1,7 @@
 """The compact model: small enough to ship inside the package and to run on a CPU.
 
     picture -> convolutions to 1/8 -> transformer at 1/16 ------------+      (independent of the instruction)
-      +-> EfficientNet-Lite0 (frozen) -> added to both                |
+      +-> EfficientNet-Lite0 (frozen up to 1/8) -> added to both      |
     instruction -> MiniLM (frozen, first layers) -> two own layers -+ |
                                                                     v v
                     mask token + picture tokens attend to the text tokens (fusion blocks)
@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from ivm.errors import OptionError
 from ivm.models.compact_config import CompactConfig
 from ivm.models.efficientnet_lite import CHANNELS as BACKBONE_CHANNELS
-from ivm.models.efficientnet_lite import efficientnet_lite0
+from ivm.models.efficientnet_lite import EfficientNetLite, efficientnet_lite0
 from ivm.models.minilm import minilm_text_encoder
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
 
 IMAGE_PARTS = frozenset(
     "conv2 conv4 block4 conv8 block8 conv16 position image_blocks image_norm skip8 skip4 "
-    "seen8_norm seen8 seen16_norm seen16".split()
+    "deep seen8_norm seen8 seen16_norm seen16".split()
 )
 """The modules that `CompactModel.encode_image` uses: frozen together, pictures cost no backward pass."""
 
@@ -66,7 +66,8 @@ class CompactModel(nn.Module):
     Args:
         text_encoder: `minilm_text_encoder`; text_encoder(ids_BT, mask_BT) -> float [B, T, text_dim].
         text_dim: see there.
-        backbone: of `config.backbone`; called with pictures in [-1, 1] -> features at 1/8, 1/16 and 1/32.
+        backbone: of `config.backbone`: `efficientnet_lite0()`. What it does up to 1/8 stays frozen; its deep
+            stages become a part of the model.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class CompactModel(nn.Module):
         config: CompactConfig,
         text_encoder: nn.Module,
         text_dim: int = 384,
-        backbone: nn.Module | None = None,
+        backbone: EfficientNetLite | None = None,
     ) -> None:
         super().__init__()
         if bool(config.backbone) != (backbone is not None):
@@ -84,7 +85,7 @@ class CompactModel(nn.Module):
         c2, c4, c8 = config.stem
         # In lists: no sub-modules.
         self._text_encoder = [text_encoder.eval().requires_grad_(False)]
-        self._backbone = [] if backbone is None else [backbone.eval().requires_grad_(False)]
+        self._backbone = [] if backbone is None else [backbone.shallow.eval().requires_grad_(False)]
 
         self.conv2 = nn.Conv2d(3, c2, 3, stride=2, padding=1)
         self.conv4 = nn.Conv2d(c2, c4, 3, stride=2, padding=1)
@@ -121,6 +122,8 @@ class CompactModel(nn.Module):
             self.seen16_norm = nn.LayerNorm(at16 + at32)
             self.seen16 = nn.Linear(at16 + at32, 2 * d, bias=False)
         self.apply(initialise)
+        if backbone is not None:  # after that: its weights are trained already
+            self.deep = backbone.deep.requires_grad_(True)
         self.place = nn.Linear(d, 4 * _PLACE_WAVES, bias=False)
         self.looks = nn.Linear(d, _LOOKS)
         self.looks_like = nn.Linear(d, _LOOKS, bias=False)
@@ -163,9 +166,14 @@ class CompactModel(nn.Module):
         if not self._backbone:
             return 0.0, 0.0, 0.0
         with torch.no_grad():
-            at8, at16, at32 = self._backbone[0](images_B3HW)
-            at32 = F.interpolate(at32, size=at16.shape[2:], mode="bilinear", align_corners=False)
-            cells = torch.cat([at16, at32], dim=1).flatten(2).transpose(1, 2)
+            at8 = self._backbone[0](images_B3HW)
+        # In bf16, CPU depthwise convolutions go backward at half the speed of float32.
+        mixed = torch.is_autocast_enabled(at8.device.type) and at8.device.type != "cpu"
+        with torch.autocast(at8.device.type, enabled=mixed):
+            at16 = self.deep[:2](at8.to(self.conv2.weight.dtype))
+            at32 = self.deep[2](at16)
+        at32 = F.interpolate(at32, size=at16.shape[2:], mode="bilinear", align_corners=False)
+        cells = torch.cat([at16, at32], dim=1).flatten(2).transpose(1, 2)
         before, after = self.seen16(self.seen16_norm(cells)).chunk(2, dim=2)
         return self.seen8(self.seen8_norm(at8)), before, after
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ivm.errors import CheckpointError
 from ivm.models.compact import CompactConfig, CompactModel, initialise
+from ivm.models.efficientnet_lite import EfficientNetLite
 
 __all__ = ["CompactDiscriminator", "CompactDiscriminatorConfig", "agreement"]
 
@@ -46,7 +47,7 @@ class CompactDiscriminator(CompactModel):
         config: CompactDiscriminatorConfig,
         text_encoder: nn.Module,
         text_dim: int = 384,
-        backbone: nn.Module | None = None,
+        backbone: EfficientNetLite | None = None,
     ) -> None:
         super().__init__(config, text_encoder, text_dim, backbone)
         self.context = config.context

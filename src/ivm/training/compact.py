@@ -24,6 +24,7 @@ __all__ = ["check", "deciding", "discriminator", "generator", "sizes"]
 
 _Config = TypeVar("_Config", bound=CompactConfig)
 _STRIDE = 4  # of logits and masks
+_PRETRAINED = "deep."  # the backbone's deep stages, trained on ImageNet
 
 
 def sizes(stage: str) -> dict[str, Any]:
@@ -54,6 +55,7 @@ def generator(model: Model) -> Trainee:
         _GeneratorCollate(tokenizer, config.image_size),
         hidden=module.frozen,
         export=_Export(tokenizer),
+        pretrained=_PRETRAINED,
     )
 
 
@@ -62,7 +64,7 @@ def discriminator(model: Model) -> Trainee:
     config = _config(CompactDiscriminatorConfig, model)
     module = CompactDiscriminator(config, **frozen_parts(config))
     collate = _DiscriminatorCollate(build_tokenizer(config), model.image_size)
-    return Trainee(module, collate, hidden=module.frozen)
+    return Trainee(module, collate, hidden=module.frozen, pretrained=_PRETRAINED)
 
 
 def _config(kind: type[_Config], model: Model) -> _Config:

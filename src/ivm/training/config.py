@@ -121,6 +121,9 @@ class Optimise(_Section):
     precision: str = _option(
         "auto", "auto (bf16 where the machine has instructions for it), bf16 or fp32", choices=PRECISIONS
     )
+    pretrained_rate: float = _option(
+        0.1, "share of the learning rate for what was trained elsewhere: deep.* of a compact model", low=0
+    )
     freeze: tuple[str, ...] = _option((), "parameters that stay as they are: patterns such as image_blocks.*")
 
 
@@ -147,6 +150,12 @@ class GeneratorLoss(_Section):
     discriminator: str = _option("", "its weights file or run folder; of dwsl, odds, self-paced", path=True)
     clip: tuple[float, float] = _option((0.1, 0.9), "range that the score D is kept in", low=0, high=0.999)
     found_weight: float = _option(0.3, "weight of the found score's loss beside the mask loss", low=0)
+    teacher: str = _option(
+        "", "weights file or run folder of a generator, usually a larger one, to learn from, too", path=True
+    )
+    teacher_share: float = _option(
+        0.5, "share of the loss that is the teacher's; of a teacher alone", above=0, high=1
+    )
 
 
 @dataclass(frozen=True)

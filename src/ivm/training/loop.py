@@ -46,7 +46,7 @@ class LoopConfig:
         clip: largest gradient norm.
         average: decay of the exponential moving average of the weights.
         optimizer: "adamw", or "muon": Muon (Jordan et al., 2024) for the matrices, AdamW for the rest.
-        backbone_rate: what reads the backbone's features learns so much faster: it begins with no say.
+        backbone_rate: share of the learning rate for the backbone, which has learnt much; 0: it stays.
         found_weight: weight of the found score's loss beside the mask loss.
         names_weight: weight of `names_loss`, which asks for every name of a batch in every picture; 0: none.
         seed: seed of the weights; the pictures have their own.
@@ -64,7 +64,7 @@ class LoopConfig:
     clip: float = 1.0
     average: float = 0.998
     optimizer: str = "adamw"
-    backbone_rate: float = 1.0
+    backbone_rate: float = 0.1
     found_weight: float = 0.3
     names_weight: float = 0.0
     seed: int = 0
@@ -76,8 +76,8 @@ class LoopConfig:
         uses_bf16(self.precision, "cpu")  # complains about another word
         if self.optimizer not in ("adamw", "muon"):
             raise OptionError(f"optimizer must be adamw or muon, but got {self.optimizer!r}")
-        if not self.backbone_rate > 0:
-            raise OptionError(f"backbone_rate must be above 0, but got {self.backbone_rate}")
+        if not self.backbone_rate >= 0:
+            raise OptionError(f"backbone_rate must be at least 0, but got {self.backbone_rate}")
         if not (self.found_weight >= 0 and self.names_weight >= 0):
             raise OptionError(
                 "found_weight and names_weight must be at least 0, "
@@ -214,6 +214,8 @@ def train(
     for part in (model, *model.frozen):
         part.to(device)
     model.train()
+    if config.backbone_rate == 0 and model.config.backbone:
+        model.deep.requires_grad_(False)
     optimizers = _optimizers(model, config)
     average = {key: value.clone() for key, value in model.state_dict().items()}
     step = 0
@@ -298,8 +300,8 @@ class _Batches(Dataset):
 
 def _optimizers(model: CompactModel, config: LoopConfig) -> list[torch.optim.Optimizer]:
     """Of what is not frozen. Matrices decay; biases, norms and tokens do not. Muon takes matrices alone."""
-    reading = [p for name, p in model.named_parameters() if p.requires_grad and name.startswith("seen")]
-    apart = {id(p) for p in reading}
+    backbone = [p for name, p in model.named_parameters() if p.requires_grad and name.startswith("deep.")]
+    apart = {id(p) for p in backbone}
     trained = [p for p in model.parameters() if p.requires_grad and id(p) not in apart]
     decayed = [p for p in trained if p.ndim >= 2 and p.shape[0] > 1]
     plain = [p for p in trained if not (p.ndim >= 2 and p.shape[0] > 1)]
@@ -318,20 +320,20 @@ def _optimizers(model: CompactModel, config: LoopConfig) -> list[torch.optim.Opt
     groups = [
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": plain, "weight_decay": 0.0},
-        {"params": reading, "weight_decay": 0.0, "rate": config.backbone_rate},
+        {"params": backbone, "weight_decay": 0.0, "rate": config.backbone_rate},
     ]
     optimizers.append(torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98)))
     return optimizers
 
 
 def _load(model: CompactModel, file: Path, grown: bool = False) -> None:
-    """`grown`: weights of a model without a backbone will do; then the backbone has no say to begin with."""
+    """`grown`: weights without a backbone, or on a frozen one, will do; what is new has no say at first."""
     try:
         state = load_file(file)
-        if grown and not any(key.startswith("seen") for key in state):
-            for key, value in model.state_dict().items():
-                if key.startswith("seen"):
-                    state[key] = value if "norm" in key else torch.zeros_like(value)
+        for key, value in model.state_dict().items() if grown else ():
+            if key.startswith(("seen", "deep.")) and key not in state:
+                given = "norm" in key or key.startswith("deep.")
+                state[key] = value if given else torch.zeros_like(value)
         model.load_state_dict(state)
     except (RuntimeError, OSError, SafetensorError) as error:
         raise CheckpointError(f"{file} does not fit the model: {error}") from error

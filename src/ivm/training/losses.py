@@ -13,6 +13,7 @@ __all__ = [
     "bce_per_sample",
     "dice_per_sample",
     "discriminator_loss",
+    "distillation_loss_per_sample",
     "generator_loss_per_sample",
     "mask_loss_per_sample",
 ]
@@ -67,6 +68,37 @@ def generator_loss_per_sample(
         present_B, mask_loss_per_sample(logits_BHW, target_BHW), bce_per_sample(logits_BHW, target_BHW)
     )
     found = F.binary_cross_entropy_with_logits(found_B.float(), present_B.float(), reduction="none")
+    return mask + found_weight * found, mask, found
+
+
+def distillation_loss_per_sample(
+    logits_BHW: Tensor,
+    found_B: Tensor,
+    teacher_logits_BHW: Tensor,
+    teacher_found_B: Tensor,
+    found_weight: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What differing from a teacher costs: (mask + found_weight * found, mask, found), float [B] each.
+
+    The cross-entropies of `generator_loss_per_sample` with the teacher's probabilities for truth (Hinton et
+    al., 2015, at temperature 1), and Dice between both heatmaps, by as much as the teacher finds the target.
+    No gradient reaches the teacher.
+
+    Args:
+        logits_BHW: float, of the heatmap.
+        found_B: float, logits of the found score.
+        teacher_logits_BHW: float, of any height and width: brought to those of `logits_BHW`.
+        teacher_found_B: float.
+        found_weight: weight of the found score's loss beside the mask loss.
+    """
+    taught = teacher_logits_BHW.detach().float()
+    if taught.shape[1:] != logits_BHW.shape[1:]:
+        taught = F.interpolate(taught[:, None], size=logits_BHW.shape[1:], mode="bilinear", antialias=True)[
+            :, 0
+        ]
+    heat, there = taught.sigmoid(), teacher_found_B.detach().float().sigmoid()
+    mask = bce_per_sample(logits_BHW, heat) + there * dice_per_sample(logits_BHW, heat)
+    found = F.binary_cross_entropy_with_logits(found_B.float(), there, reduction="none")
     return mask + found_weight * found, mask, found
 
 

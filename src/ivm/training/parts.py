@@ -76,12 +76,27 @@ def plain_weights(module: nn.Module, names: set[str]) -> dict[str, Tensor]:
     return {key: value for key, value in plain.items() if key in names}
 
 
-def groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """AdamW's groups: matrices decay; biases, norms and tokens do not."""
-    trained = [value for value in module.parameters() if value.requires_grad]
-    matrices = [value for value in trained if value.ndim >= 2 and value.shape[0] > 1]
-    others = [value for value in trained if not (value.ndim >= 2 and value.shape[0] > 1)]
-    made = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+def groups(module: nn.Module, optimise: Optimise, pretrained: str = "") -> list[dict[str, Any]]:
+    """AdamW's groups: matrices decay; biases, norms and tokens do not, and neither does what is pretrained.
+
+    Args:
+        module: whose parameters.
+        optimise: section of the configuration.
+        pretrained: what the names of pretrained parameters begin with; "" for none.
+
+    Returns:
+        Groups with their share of the learning rate as "rate".
+    """
+    made: list[dict[str, Any]] = [
+        {"params": [], "weight_decay": optimise.weight_decay, "rate": 1.0},
+        {"params": [], "weight_decay": 0.0, "rate": 1.0},
+        {"params": [], "weight_decay": 0.0, "rate": optimise.pretrained_rate},
+    ]
+    for name, value in module.named_parameters():
+        if value.requires_grad:
+            before = bool(pretrained) and name.startswith(pretrained)
+            matrix = value.ndim >= 2 and value.shape[0] > 1
+            made[2 if before else 0 if matrix else 1]["params"].append(value)
     return [group for group in made if group["params"]]
 
 

@@ -33,17 +33,15 @@ def make_plan(config: TrainConfig) -> str:
     run.check(config)
     check_trackers(config)
     feed = open_feed(data, config.seed)
-    trainee, _, discriminator = assemble(config, fresh=run.checkpoint is None)
+    models = assemble(config, fresh=run.checkpoint is None)
+    trainee = models.trainee
     module = trainee.module
     trained = [value for value in module.parameters() if value.requires_grad]
-    others = [
-        module,
-        *trainee.hidden,
-        *([discriminator.module, *discriminator.hidden] if discriminator else []),
+    frozen = [
+        value for one in (module, *models.others) for value in one.parameters() if not value.requires_grad
     ]
-    frozen = [value for one in others for value in one.parameters() if not value.requires_grad]
 
-    viewer = Viewer(config.model.image_size, config.augment, config.seed)
+    viewer = Viewer(models.size, config.augment, config.seed)
     trial = [places[:: max(1, len(places) // _TRIAL)][:_TRIAL] for places in _first(feed, config)]
     batch = next(feed.loader(trial, trainee.collate, viewer, 0))
     if isinstance(batch, Failure):
@@ -85,8 +83,10 @@ def make_plan(config: TrainConfig) -> str:
         f"data      {human:,} human and {machine:,} machine annotations; each {epochs}",
     ]
     if config.stage == "generator":
-        source = f", by {config.loss.discriminator}" if discriminator else ""
+        source = f", by {config.loss.discriminator}" if models.discriminator else ""
         lines.append(f"weights   {config.loss.weights}{source}")
+        if models.teacher:
+            lines.append(f"teacher   {config.loss.teacher}, {config.loss.teacher_share:g} of the loss")
     if config.stage == "generator" and config.loss.weights in ("human", "machine"):
         wasted = machines if config.loss.weights == "human" else humans
         if wasted:

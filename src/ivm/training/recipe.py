@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -36,7 +36,11 @@ from ivm.training.checkpoints import RunFolder, kept_names, load_trainee, load_w
 from ivm.training.config import TrainConfig
 from ivm.training.dwsl import sample_weights
 from ivm.training.feed import Failure, Viewer, open_feed
-from ivm.training.losses import discriminator_loss, generator_loss_per_sample
+from ivm.training.losses import (
+    discriminator_loss,
+    distillation_loss_per_sample,
+    generator_loss_per_sample,
+)
 from ivm.training.parts import Average, Frozen, choose_parameters, groups, learning_rate, plain_weights
 from ivm.training.precision import flush_denormals, uses_bf16
 from ivm.training.reports import Reporter
@@ -44,7 +48,7 @@ from ivm.training.state import keep_what_is_trained, restore, write_state
 from ivm.training.trainee import Trainee, TrainingBatch, View, build
 from ivm.training.validation import SCORE, Validation
 
-__all__ = ["Outcome", "assemble", "export", "train"]
+__all__ = ["Assembly", "Outcome", "assemble", "export", "train"]
 
 
 @dataclass(frozen=True)
@@ -57,26 +61,55 @@ class Outcome:
     model: Path | None
 
 
+class Assembly(NamedTuple):
+    """The models of a run.
+
+    Attributes:
+        trainee: what is trained.
+        names: of its weights in files.
+        discriminator: frozen, gives samples their weights; or None.
+        teacher: frozen, shows the trainee how it would answer; or None.
+        size: side in pixels of the views: the largest that one of them takes.
+    """
+
+    trainee: Trainee
+    names: set[str]
+    discriminator: Trainee | None
+    teacher: Trainee | None
+    size: int
+
+    @property
+    def others(self) -> list[torch.nn.Module]:
+        """All modules but the trained one."""
+        helpers = [one for one in (self.discriminator, self.teacher) if one is not None]
+        modules = [module for one in helpers for module in (one.module, *one.hidden)]
+        return [*self.trainee.hidden, *modules]
+
+    @property
+    def collate(self) -> Callable[[Sequence[View]], tuple[TrainingBatch | None, ...]]:
+        """Views -> a batch for each of the three models, None where there is none."""
+        three = (self.trainee, self.discriminator, self.teacher)
+        return _Collates(tuple(one.collate if one is not None else None for one in three))
+
+
 @dataclass(frozen=True)
-class _Pair:
-    """Collates for the model and, where it is asked for weights, for the discriminator."""
+class _Collates:
+    each: tuple[Callable[[Sequence[View]], TrainingBatch] | None, ...]
 
-    model: Callable[[Sequence[View]], TrainingBatch]
-    discriminator: Callable[[Sequence[View]], TrainingBatch] | None
-
-    def __call__(self, views: Sequence[View]) -> tuple[TrainingBatch, TrainingBatch | None]:
-        return self.model(views), self.discriminator(views) if self.discriminator else None
+    def __call__(self, views: Sequence[View]) -> tuple[TrainingBatch | None, ...]:
+        return tuple(one(views) if one is not None else None for one in self.each)
 
 
-def assemble(config: TrainConfig, fresh: bool = True) -> tuple[Trainee, set[str], Trainee | None]:
-    """(what is trained, names of its weights in files, the frozen discriminator or None).
+def assemble(config: TrainConfig, fresh: bool = True) -> Assembly:
+    """The models of a run, on the CPU.
 
     Args:
         config: of the run.
         fresh: whether to load `init`; a checkpoint to go on from has all that it brought.
 
     Raises:
-        CheckpointError: `init` or the discriminator is of another architecture.
+        CheckpointError: `init` is of another architecture; the discriminator's or the teacher's weights are
+            of another kind of model, or damaged.
         OptionError: a pattern of the configuration matches nothing.
     """
     set_seed(config.seed)
@@ -85,11 +118,16 @@ def assemble(config: TrainConfig, fresh: bool = True) -> tuple[Trainee, set[str]
     if config.init and fresh:
         load_weights(trainee.module, config.init, names, config.stage, config.model)
     choose_parameters(trainee.module, config)
-    discriminator = None
-    if config.stage == "generator" and config.loss.discriminator:
-        discriminator, _ = load_trainee(config.loss.discriminator, "discriminator")
-        discriminator.module.eval().requires_grad_(False)
-    return trainee, names, discriminator
+    helpers: dict[str, Trainee | None] = {"discriminator": None, "teacher": None}
+    size = config.model.image_size
+    if config.stage == "generator":
+        for name, stage in (("discriminator", "discriminator"), ("teacher", "generator")):
+            if file := getattr(config.loss, name):
+                helper, model = load_trainee(file, stage)
+                helper.module.eval().requires_grad_(False)
+                helpers[name] = helper
+                size = max(size, model.image_size) if name == "teacher" else size
+    return Assembly(trainee, names, size=size, **helpers)
 
 
 def train(config: TrainConfig, say: Callable[[str], object] = print) -> Outcome:
@@ -114,16 +152,18 @@ def train(config: TrainConfig, say: Callable[[str], object] = print) -> Outcome:
     accelerator = _accelerator(config)
     world, rank = accelerator.num_processes, accelerator.process_index
 
-    trainee, names, discriminator = assemble(config, fresh=run.checkpoint is None)
+    models = assemble(config, fresh=run.checkpoint is None)
+    trainee, names, discriminator, teacher, size = models
     validation = Validation(config, trainee, accelerator) if data.validation else None
     optimizer = torch.optim.AdamW(
-        groups(trainee.module, optimise.weight_decay), lr=optimise.learning_rate, betas=optimise.betas
+        groups(trainee.module, optimise, trainee.pretrained), lr=optimise.learning_rate, betas=optimise.betas
     )
-    decays = [group["weight_decay"] for group in optimizer.param_groups]
+    wanted = [
+        {key: group[key] for key in ("weight_decay", "rate", "betas")} for group in optimizer.param_groups
+    ]
     keep_what_is_trained(accelerator, trainee.module, names)
     model, optimizer = accelerator.prepare(trainee.module, optimizer)
-    others = [*trainee.hidden, *([discriminator.module, *discriminator.hidden] if discriminator else [])]
-    for module in others:
+    for module in models.others:
         module.to(accelerator.device)
     average = Average(accelerator.unwrap_model(model), optimise.average)
     trained = [value for value in model.parameters() if value.requires_grad]
@@ -136,19 +176,21 @@ def train(config: TrainConfig, say: Callable[[str], object] = print) -> Outcome:
         say("data.validation is another than before: the best weights so far count no more and are removed")
     if run.checkpoint is not None:
         restore(accelerator, run.checkpoint, average)
-        for group, decay in zip(optimizer.param_groups, decays, strict=True):  # they may change on the way
-            group |= {"weight_decay": decay, "betas": optimise.betas}
+        for group, settings in zip(optimizer.param_groups, wanted, strict=True):  # they may change on the way
+            group |= settings
         say(f"going on from step {run.step}") if accelerator.is_main_process else None
 
-    frozen = Frozen([model, *others])  # as they are now: a checkpoint holds what the configuration froze
+    frozen = Frozen(
+        [model, *models.others]
+    )  # as they are now: a checkpoint holds what the configuration froze
 
     parts = world * optimise.accumulate
     mine = range(rank * optimise.accumulate, (rank + 1) * optimise.accumulate)
     places = feed.batches(optimise.batch_size, data.human_share, run.step, parts, mine)
     loader = feed.loader(
         islice(places, (optimise.steps - run.step) * optimise.accumulate),
-        _Pair(trainee.collate, discriminator.collate if discriminator else None),
-        Viewer(config.model.image_size, config.augment, config.seed),
+        models.collate,
+        Viewer(size, config.augment, config.seed),
         data.workers,
         pin=accelerator.device.type == "cuda",
     )
@@ -182,17 +224,18 @@ def train(config: TrainConfig, say: Callable[[str], object] = print) -> Outcome:
     with Reporter(config, step, say, accelerator) as reporter, _stop_signals() as stop:
         while step < optimise.steps:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, optimise)
+                group["lr"] = learning_rate(step, optimise) * group["rate"]
             for _ in range(optimise.accumulate):
                 batch = next(loader)
                 if isinstance(batch, Failure):
                     _say_lost(batch, run)
-                batch, shown = send_to_device(batch, accelerator.device, non_blocking=True)
+                batch, shown, taught = send_to_device(batch, accelerator.device, non_blocking=True)
                 with accelerator.accumulate(model):
                     with torch.no_grad(), accelerator.autocast():
                         scores = discriminator.module(*shown.inputs).sigmoid() if discriminator else None
+                        lesson = teacher.module(*taught.inputs) if teacher else None
                     outputs = model(*batch.inputs)
-                    loss, figures = _loss(config, outputs, batch, scores, step / optimise.steps)
+                    loss, figures = _loss(config, outputs, batch, scores, lesson, step / optimise.steps)
                     accelerator.backward(loss)
                     if accelerator.sync_gradients:
                         norm = accelerator.clip_grad_norm_(trained, optimise.clip)
@@ -258,9 +301,14 @@ def _export_whole(run: Path, made: Path, say: Callable[[str], object]) -> None:
 
 
 def _loss(
-    config: TrainConfig, outputs: Any, batch: TrainingBatch, scores: Tensor | None, progress: float
+    config: TrainConfig,
+    outputs: Any,
+    batch: TrainingBatch,
+    scores: Tensor | None,
+    lesson: tuple[Tensor, Tensor] | None,
+    progress: float,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The mean loss of a batch, and what to report of it."""
+    """The mean loss of a batch, and what to report of it; `lesson`: the teacher's outputs."""
     options = config.loss
     if config.stage == "discriminator":
         loss = discriminator_loss(outputs, batch.human, options.method, options.eta, options.clip)
@@ -277,7 +325,13 @@ def _loss(
         logits, found, batch.targets, batch.found, options.found_weight
     )
     loss = (weights * each).mean()
-    figures = {"loss": loss, "mask": mask.mean(), "found": found_loss.mean(), "weight": weights.mean()}
+    figures = {"mask": mask.mean(), "found": found_loss.mean(), "weight": weights.mean()}
+    if lesson is not None:
+        # Of weight 1 whoever annotated the sample: the teacher has not seen the annotation.
+        differing, _, _ = distillation_loss_per_sample(logits, found, *lesson, options.found_weight)
+        figures["teacher"] = differing.mean()
+        loss = (1 - options.teacher_share) * loss + options.teacher_share * figures["teacher"]
+    figures = {"loss": loss, **figures}
     return loss, {name: value.detach() for name, value in figures.items()}
 
 

@@ -75,12 +75,15 @@ class Trainee:
             and checked with it.
         export: (module with its final weights, folder) -> a line on how near the result is to the module:
             writes what `ivm.load(folder)` accepts. None for a discriminator.
+        pretrained: what the names of those parameters begin with that were trained elsewhere and learn at
+            `optimise.pretrained_rate` of the learning rate; "" for none.
     """
 
     module: nn.Module
     collate: Callable[[Sequence[View]], TrainingBatch]
     hidden: tuple[nn.Module, ...] = ()
     export: Callable[[nn.Module, Path], str] | None = field(default=None)
+    pretrained: str = ""
 
 
 def build(stage: str, model: Model) -> Trainee:
