@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ivm.endpoint import check_address, check_key, goes_by_proxy
+from ivm.endpoint import KEY_VARIABLE, check_address, check_key, goes_by_proxy, read_key
 from ivm.errors import OptionError
 
 
@@ -59,3 +59,15 @@ def test_a_key_is_sent_without_white_space_around_it():
         with pytest.raises(OptionError, match="printable ASCII") as caught:
             check_key(key)
         assert "a-1" not in str(caught.value)
+
+
+def test_a_variable_that_was_named_must_hold_a_key(monkeypatch):
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    monkeypatch.setenv("MINE", "secret")
+    assert read_key("MINE") == "secret"
+    assert read_key(KEY_VARIABLE) is None
+    monkeypatch.setenv("EMPTY", "")
+    for name in ("MIEN", "EMPTY"):
+        with pytest.raises(OptionError, match="named for the key is not set, or empty") as caught:
+            read_key(name)
+        assert name not in str(caught.value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ivm.endpoint import KEY_VARIABLE, read_key
 from ivm.errors import OptionError
 from ivm.model_cli import need
 from ivm.progress import progress
@@ -59,7 +59,7 @@ def annotate(
     ] = "",
     key_variable: Annotated[
         str, typer.Option(help="Environment variable that holds the server's key, if it needs one.")
-    ] = "IVM_LMM_KEY",
+    ] = KEY_VARIABLE,
     request: Annotated[
         list[str] | None,
         typer.Option(
@@ -195,7 +195,7 @@ def _open_llm(llm: str, url: str, key_variable: str, request: list[str] | None, 
 
     if not url:
         raise OptionError("--llm needs --url, such as http://localhost:8000/v1")
-    chat = LMM(llm, url, api_key=os.environ.get(key_variable) or None, options=_fields(request))
+    chat = LMM(llm, url, api_key=read_key(key_variable), options=_fields(request))
     return Llm(Answers(chat, answers))
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from urllib.parse import urlsplit
 
 from ivm.errors import OptionError
 
-__all__ = ["check_address", "check_key", "goes_by_proxy"]
+__all__ = ["KEY_VARIABLE", "check_address", "check_key", "goes_by_proxy", "read_key"]
+
+KEY_VARIABLE = "IVM_LMM_KEY"
+"""Environment variable that holds the key of an LMM server, where no other is named."""
 
 _LOCAL = {"localhost", "127.0.0.1", "::1"}
 
@@ -60,3 +64,16 @@ def check_key(api_key: str | None, name: str = "api_key") -> str | None:
     if key and not (isinstance(key, str) and key.isascii() and key.isprintable()):
         raise OptionError(f"{name} must be printable ASCII text, but is not (it is not shown)")
     return key or None
+
+
+def read_key(variable: str) -> str | None:
+    """The key in an environment variable; None if `KEY_VARIABLE` is not set: not every server needs one.
+
+    Raises:
+        OptionError: another variable was named, but is not set: the server would be asked without the key.
+    """
+    key = os.environ.get(variable) or None
+    if key is None and variable != KEY_VARIABLE:
+        # Not repeated here: somebody may have given the key itself.
+        raise OptionError("the environment variable that was named for the key is not set, or empty")
+    return key

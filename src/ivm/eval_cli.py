@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ivm.endpoint import KEY_VARIABLE, read_key
 from ivm.errors import DataError, OptionError
 from ivm.model_cli import Device, Model, ModelOptions, Threads, Threshold, open_masker, read_options
 from ivm.progress import progress
@@ -194,7 +194,7 @@ def vqa(
     ] = None,
     key_variable: Annotated[
         str, typer.Option(help="Environment variable that holds the server's key, if it needs one.")
-    ] = "IVM_LMM_KEY",
+    ] = KEY_VARIABLE,
     mode: Annotated[
         list[str] | None,
         typer.Option(
@@ -263,7 +263,7 @@ def vqa(
     client = LMM(
         lmm or "-",
         url or "http://localhost",
-        api_key=os.environ.get(key_variable) or None,
+        api_key=read_key(key_variable),
         timeout=timeout,
         retries=retries,
         options=options,
@@ -275,7 +275,7 @@ def vqa(
         by = LMM(
             judge,
             judge_url or client.base_url,
-            api_key=os.environ.get(judge_key_variable or key_variable) or None,
+            api_key=read_key(judge_key_variable or key_variable),
             timeout=timeout,
             retries=retries,
             options={"temperature": 0},

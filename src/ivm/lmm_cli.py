@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ivm.endpoint import KEY_VARIABLE, read_key
 from ivm.errors import OptionError
 from ivm.model_cli import Device, Model, ModelOptions, Threads, Threshold, open_masker
 from ivm.progress import say
@@ -34,7 +34,7 @@ def ask(
     ],
     key_variable: Annotated[
         str, typer.Option(help="Environment variable that holds the server's key, if it needs one.")
-    ] = "IVM_LMM_KEY",
+    ] = KEY_VARIABLE,
     show: Annotated[str, typer.Option(help="What the LMM sees: masked, both or whole.")] = "masked",
     mode: Annotated[
         str, typer.Option("--mode", "-m", help="Deployment mode, as in ivm mask.")
@@ -63,7 +63,7 @@ def ask(
         raise OptionError("there must be something to ask")
     if picture is not None and picture.exists() and image.exists() and picture.samefile(image):
         raise OptionError(f"{picture} is the source itself, which is never overwritten: choose another name")
-    client = LMM(lmm, url, api_key=os.environ.get(key_variable))
+    client = LMM(lmm, url, api_key=read_key(key_variable))
     parsed = parse_tiles(tiles)
     check_chat(mode, show, {"threshold": threshold})  # before the model is loaded
     masker = open_masker(model, device, threads, model_option)

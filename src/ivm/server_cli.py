@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ivm.endpoint import KEY_VARIABLE, read_key
 from ivm.errors import OptionError, require
 from ivm.model_cli import Device, Model, ModelOptions, Threads, open_masker
 
@@ -43,7 +44,7 @@ def serve(
     from ivm.server.app import create_app
     from ivm.server.proxy import Masking, Upstream
 
-    key, token = os.environ.get("IVM_LMM_KEY") or None, os.environ.get("IVM_SERVER_TOKEN") or None
+    key, token = read_key(KEY_VARIABLE), os.environ.get("IVM_SERVER_TOKEN") or None
     if host not in _LOCAL and key and not token:
         raise OptionError(
             f"listening on {host} would let anybody spend the key in IVM_LMM_KEY: set IVM_SERVER_TOKEN, too"

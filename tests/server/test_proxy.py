@@ -15,7 +15,7 @@ from ivm.geometry import Transform  # noqa: E402
 from ivm.lmm import image_url, messages_for  # noqa: E402
 from ivm.server.app import create_app  # noqa: E402
 from ivm.server.pictures import Darkroom, decode_picture  # noqa: E402
-from ivm.server.proxy import Masking, Upstream, mask_messages  # noqa: E402
+from ivm.server.proxy import PAIR_NOTE, Masking, Upstream, mask_messages  # noqa: E402
 
 RED, BLUE = (220, 30, 30), (40, 60, 220)
 
@@ -117,7 +117,9 @@ def test_a_request_may_say_how(url, colour_masker):
     ask(fake, colour_masker, {"messages": messages_for("what is it?", [url]), "ivm": ivm})
     sent = passed(fake)
     assert "ivm" not in sent
-    whole, masked, _ = sent["messages"][0]["content"]
+    whole, masked, note, asked = sent["messages"][0]["content"]
+    assert note == {"type": "text", "text": PAIR_NOTE}
+    assert asked["text"] == "what is it?"
     assert shows(whole, RED)
     assert shows(masked, BLUE)
     assert not shows(masked, RED)
@@ -219,7 +221,12 @@ def test_the_transform_is_of_the_picture_that_was_sent(mode, show, colour_masker
     for text in ("the red one", "the zebra"):
         body = {"messages": messages_for(text, [image_url(image)]), "ivm": ivm}
         told = ask(fake, colour_masker, body).json()["ivm"][0]
-        *_, last, _ = passed(fake)["messages"][0]["content"]
+        parts = passed(fake)["messages"][0]["content"]
+        pictures = [part for part in parts if part["type"] == "image_url"]
+        last = pictures[-1]
+        assert (
+            (PAIR_NOTE in str(parts)) == (len(pictures) == 2) == (show == "both" and not told["kept_whole"])
+        )
         content = np.frombuffer(decode_picture(last["image_url"]["url"]), np.uint8)
         height, width = cv2.imdecode(content, cv2.IMREAD_COLOR).shape[:2]
         transform = Transform.from_dict(told["transform"])

@@ -243,9 +243,9 @@ def test_a_student_comes_nearer_to_its_teacher(configure, stores, tmp_path):
     train(config, quiet)
     costs = [line["teacher"] for line in log_of(config) if "teacher" in line]
     assert costs[-1] < costs[0] - 0.05
+    judge = configure("discriminator", folder="d")
+    train(judge, quiet)
     with pytest.raises(CheckpointError, match=r"must hold a generator .* but holds discriminator"):
-        judge = configure("discriminator", folder="d")
-        train(judge, quiet)
         assemble(configure("generator", f"loss.teacher={judge.folder}"))
 
 

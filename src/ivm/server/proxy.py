@@ -35,7 +35,10 @@ from ivm.server.pictures import (
 from ivm.tiles import parse_tiles
 from ivm.types import check_instruction
 
-__all__ = ["Masking", "Upstream", "chat_completions", "mask_messages", "models"]
+__all__ = ["PAIR_NOTE", "Masking", "Upstream", "chat_completions", "mask_messages", "models"]
+
+PAIR_NOTE = "Of the last two pictures, one is whole; from the other, what does not matter was removed."
+"""What the LMM is told behind each pair of pictures; one conversation may hold several."""
 
 _PASSED = {"content-type", "retry-after", "x-request-id"}  # headers of the upstream's answer that go on
 
@@ -146,6 +149,8 @@ def mask_messages(
                 shown = {"url": image_url(rendered.image), **detail}
                 sent = check_sent(sent + len(shown["url"]), largest)
                 parts.append({"type": "image_url", "image_url": shown})
+                if masking.show == "both":
+                    parts.append({"type": "text", "text": PAIR_NOTE})
             else:  # the LMM sees the picture alone, as it came
                 size = rendered.transform.original_size
                 rendered = replace(rendered, transform=Transform(size, size))
