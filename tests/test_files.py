@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -71,6 +73,24 @@ def test_threads_may_write_one_path(tmp_path):
         list(pool.map(lambda content: write_text(path, content), contents * 5))
     assert path.read_text() in contents
     assert names(tmp_path) == ["a.txt"]
+
+
+def test_processes_of_one_number_may_write_one_folder(tmp_path):
+    # As the first processes of two containers.
+    code = (
+        "import os, sys; from pathlib import Path; from ivm.files import whole; os.getpid = lambda: 1\n"
+        "with whole(Path(sys.argv[1])) as temporary: print(temporary)"
+    )
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", code + "; temporary.touch()", str(tmp_path / "a.txt")],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    ]
+    assert printed[0] != printed[1]
 
 
 def test_text_is_utf8_and_half_a_surrogate_pair_as_asked(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,8 +13,6 @@ __all__ = ["UNFINISHED", "whole", "write_bytes", "write_text"]
 
 UNFINISHED = ".ivm-"
 """How the names begin under which files are written; a killed process may leave one behind."""
-
-_NUMBERS = itertools.count()  # two threads may write one path
 
 
 @contextmanager
@@ -32,8 +29,9 @@ def whole(path: str | os.PathLike[str], sync: bool = False) -> Iterator[Path]:
         OutputError: the file cannot be written; also for an OSError of the block.
     """
     path = Path(path)
-    # A short name: that of `path` may not grow any further.
-    temporary = path.with_name(f"{UNFINISHED}{os.getpid()}-{next(_NUMBERS)}{path.suffix}")
+    # A short name: that of `path` may not grow any further. By chance: two containers or machines may write
+    # to one folder, and their processes may have one number.
+    temporary = path.with_name(f"{UNFINISHED}{os.urandom(8).hex()}{path.suffix}")
     try:
         yield temporary
         if sync:
