@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ivm.errors import ImageError, OutputError
+from ivm.errors import ImageError, OptionError, OutputError
 from ivm.images import IMAGE_SUFFIXES, read_image, write_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (24, 36, 3)).astype(np.uint8)
@@ -377,3 +377,11 @@ def test_threads_may_write_one_path(tmp_path: Path) -> None:
 def test_suffixes_are_lower_case_endings() -> None:
     assert {".jpg", ".jpeg", ".png", ".webp", ".tif", ".gif"} <= IMAGE_SUFFIXES
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in IMAGE_SUFFIXES)
+
+
+@pytest.mark.parametrize("quality", [0, -1, 101, 90.5, "high"])
+def test_a_quality_out_of_range_is_refused(tmp_path: Path, quality: object) -> None:
+    for name in ("a.jpg", "a.webp", "a.png"):
+        with pytest.raises(OptionError, match="quality must be a whole number from 1 to 100"):
+            write_image(np.zeros((8, 8, 3), np.uint8), tmp_path / name, quality=quality)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())

@@ -17,7 +17,7 @@ from typing import TypeAlias, Union
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ivm.errors import ImageError, OutputError
+from ivm.errors import ImageError, OptionError, OutputError
 from ivm.files import whole
 
 __all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageLike", "read_image", "write_image"]
@@ -128,6 +128,7 @@ def write_image(image: np.ndarray, path: str | os.PathLike[str], quality: int = 
 
     Raises:
         ImageError: `image` is not such an array, or has no pixels.
+        OptionError: the quality is out of range.
         OutputError: the suffix is unknown, cannot hold this picture, or the file cannot be written.
     """
     path = Path(path)
@@ -150,6 +151,8 @@ def write_image(image: np.ndarray, path: str | os.PathLike[str], quality: int = 
         )
     if image.ndim == 3 and image.shape[2] == 4 and format_ in {"JPEG", "BMP"}:
         raise OutputError(f"{path.name}: {format_} cannot hold transparency: write .png or .webp")
+    if not isinstance(quality, int) or not 1 <= quality <= 100:  # Pillow takes 0 for its default
+        raise OptionError(f"quality must be a whole number from 1 to 100, but got {quality!r}")
     options: dict[str, int] = {}
     if format_ in {"JPEG", "WEBP"}:
         options["quality"] = quality
