@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,6 +111,7 @@ def test_a_manifest_gives_items_and_names_the_lines_that_are_none(tmp_path: Path
         '{"image": "b.jpg", "instruction": "the cup", "id": "ONE"}',
         '{"image": "b.jpg", "instruction": "the cup", "id": 7}',
         '{"image": "b.jpg", "instruction": "the cup", "id": [7]}',
+        '{"image": "b.jpg", "instruction": "the cup", "id": true}',
     ]
     manifest = tmp_path / "m.jsonl"
     manifest.write_text("\ufeff" + "\n".join(lines), encoding="utf-8")
@@ -120,7 +122,7 @@ def test_a_manifest_gives_items_and_names_the_lines_that_are_none(tmp_path: Path
     assert items[2].image == Path("/x/a.jpg")
     assert items[2].output.startswith("a_b_é_-")
     assert all("/" not in item.output for item in items)
-    assert [fault.record["line"] for fault in faults] == [6, 7, 8, 9, 10, 11, 13]
+    assert [fault.record["line"] for fault in faults] == [6, 7, 8, 9, 10, 11, 13, 14]
     assert faults[0].what == f"{manifest}:6"
     said = [
         "a JSON object",
@@ -129,6 +131,7 @@ def test_a_manifest_gives_items_and_names_the_lines_that_are_none(tmp_path: Path
         '"instruction" must',
         "empty",
         "line 1 has it",
+        '"id"',
         '"id"',
     ]
     for fault, words in zip(faults, said, strict=True):
@@ -339,10 +342,24 @@ def test_heatmaps_never_take_the_place_of_sources_or_masked_pictures(
     with pytest.raises(OptionError, match="photos must be new, empty"):
         next(mask_items(colour_masker, items, tmp_path / "out", Settings(), heatmaps=photos))
     # Also where an earlier job begun without heatmaps.
-    (tmp_path / "out" / RESULTS).touch()
-    outcomes = list(mask_items(colour_masker, items, tmp_path / "out", Settings(), heatmaps=photos))
-    assert ["over a source" in outcome.error for outcome in outcomes] == [True, False, True, False]
-    assert {path: path.read_bytes() for path in before} == before
+    assert not any(o.error for o in mask_items(colour_masker, items, tmp_path / "out", Settings()))
+    with pytest.raises(OptionError, match="photos must be new, empty"):
+        next(mask_items(colour_masker, items, tmp_path / "out", Settings(), heatmaps=photos))
+    assert {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()} == before
+    # A folder of its own it may have later, and go on with it, also with other options.
+    heat = tmp_path / "heat"
+    for mode in ("overlay", "blur", "blur"):
+        job = list(mask_items(colour_masker, items, tmp_path / "out", Settings(mode), heatmaps=heat))
+        assert not any(o.error for o in job)
+    assert all(o.skipped for o in job)
+    # And not even there is a source written over.
+    source = heat / "source.png"
+    source.write_bytes((photos / "a.png").read_bytes())
+    (outcome,) = mask_items(
+        colour_masker, [Item(source, "red", "source.png")], tmp_path / "out", Settings(), heatmaps=heat
+    )
+    assert "over a source" in outcome.error
+    assert source.read_bytes() == (photos / "a.png").read_bytes()
     with pytest.raises(OptionError, match="another folder than the pictures"):
         next(mask_items(colour_masker, items, tmp_path / "same", Settings(), tmp_path / "x" / ".." / "same"))
     assert not (tmp_path / "same").exists()
@@ -465,3 +482,18 @@ def test_a_full_disk_stops_the_job(
     monkeypatch.setattr("ivm.jobs.os.write", full)
     with pytest.raises(OutputError, match="No space left"):
         next(running)
+
+
+@pytest.mark.parametrize("tiles", [0, 129, (1, 0), (12, 12), "many", 1.5])
+def test_impossible_tiles_are_found_before_anything_is_written(
+    tmp_path: Path, photos: Path, colour_masker: Masker, tiles: Any
+) -> None:
+    items = read_folder(photos, "red")
+    with pytest.raises(OptionError, match="tiles must be"):
+        next(mask_items(colour_masker, items, tmp_path / "out", Settings(tiles=tiles)))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("tiles", [None, "auto", 1, 128, (1, 128), (128, 1), (8, 16)])
+def test_possible_tiles_pass(tiles: Any) -> None:
+    Settings(tiles=tiles).check()

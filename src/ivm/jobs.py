@@ -24,8 +24,8 @@ from ivm.files import whole, write_text
 from ivm.images import IMAGE_SUFFIXES, read_image, write_image
 from ivm.masker import Masker
 from ivm.render import check_options, render
-from ivm.tiles import Tiles
-from ivm.types import Heatmap, check_instruction
+from ivm.tiles import Tiles, lay_tiles
+from ivm.types import Heatmap, check_instruction, check_threshold
 
 __all__ = [
     "RESULTS",
@@ -41,6 +41,8 @@ __all__ = [
 
 RESULTS = "results.jsonl"
 """Name of the record in an output folder."""
+
+_HEATMAPS = ".heatmaps"  # in an output folder: a line of JSON for each folder that its heatmaps go to
 
 _LONGEST = 200  # bytes of a file's name, which may have 255 with what is added
 
@@ -63,9 +65,10 @@ class Settings:
         """Find wrong options before anything is read or written.
 
         Raises:
-            OptionError: as `ivm.render` raises it.
+            OptionError: as `ivm.render` and a call of `Masker` raise it.
         """
         check_options(self.mode, self.options)
+        lay_tiles((10**6, 10**4), self.tiles)  # fits whatever fits any picture
 
 
 @dataclass(frozen=True)
@@ -206,7 +209,7 @@ def mask_picture(
         "instruction": heatmap.instruction,
         "found": heatmap.found,
         "score": round(heatmap.score, 4),
-        "threshold": heatmap.threshold if threshold is None else threshold,
+        "threshold": heatmap.threshold if threshold is None else check_threshold(threshold),
         "box": heatmap.box(threshold),
         "kept_area": round(heatmap.kept_area(threshold), 6),
         "kept_whole": rendered.kept_whole,
@@ -320,7 +323,7 @@ def _item(line: str, folder: Path) -> Item:
         raise DataError(f'"image" must be a path, but is {image!r}')
     if instruction is None:
         raise DataError('"instruction" must be a text, but is missing')
-    if not isinstance(name, str | int):
+    if not isinstance(name, str | int) or isinstance(name, bool):
         raise DataError(f'"id" must be a text or a whole number, but is {name!r}')
     instruction, name = check_instruction(instruction), str(name)
     stem = re.sub(r"[^\w.-]+", "_", name or Path(image).stem)[:100].lstrip(".")
@@ -368,13 +371,10 @@ def _open_record(
     done: dict[str, dict[str, Any]] = {}
     try:
         if not path.exists():
-            for made in filter(None, (folder, heatmaps)):
-                if made.is_dir() and any(not entry.name.startswith(".") for entry in made.iterdir()):
-                    raise OptionError(
-                        f"the output folder {made} must be new, empty or an earlier job's, "
-                        "but has other files"
-                    )
-            path.touch()
+            _check_empty(folder)
+        if heatmaps is not None:
+            _claim(folder / _HEATMAPS, heatmaps)
+        path.touch()
         text = path.read_text(encoding="utf-8", errors="replace")
         for line in text.split("\n"):
             try:
@@ -394,12 +394,30 @@ def _open_record(
                 files += [heatmaps / output] if heatmaps is not None else []
             if output and all(file.exists() for file in files):  # all that is asked of another job's pictures
                 done[output] = record
+    except OutputError:
+        raise
     except OSError as error:
         raise OutputError(f"cannot write {str(path)!r}: {error.strerror}") from error
     kept = "".join(_line(record) for record in done.values())
     if kept != text:
         write_text(path, kept)
     return done
+
+
+def _claim(path: Path, heatmaps: Path) -> None:
+    """Note that a job writes heatmaps to a folder, which must be new or empty if that is not noted yet."""
+    name = json.dumps(str(heatmaps.resolve()))
+    noted = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+    if name not in noted:
+        _check_empty(heatmaps)
+        write_text(path, "\n".join([*noted, name]))
+
+
+def _check_empty(folder: Path) -> None:
+    if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        raise OptionError(
+            f"the output folder {folder} must be new, empty or an earlier job's, but has other files"
+        )
 
 
 def _append(path: Path, record: Mapping[str, Any]) -> None:
