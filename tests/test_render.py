@@ -154,6 +154,21 @@ def test_a_single_pixel_of_a_large_mask_is_kept_entirely(share: float) -> None:
     assert (soft_mask(mask, dilate=share)[mask] == 255).all()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+def test_dilation_by_a_tall_pictures_height_needs_little_memory() -> None:
+    code = """
+import resource, numpy as np
+from ivm.render import soft_mask
+mask = np.zeros((16000, 4), bool)
+mask[0, 0] = True
+soft_mask(mask)  # loads what it needs
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**28,) * 2)
+assert (soft_mask(mask, dilate=1.0, feather=0.0) == 255).all()  # a kernel of 32,001 squared would be 1 GB
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_result_is_never_the_callers_array() -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     before = image.copy()

@@ -321,8 +321,10 @@ def soft_mask(
     soften = grow if feather is None else _pixels(check_threshold(feather, "feather"), height)
     bytes_HW = mask.view(np.uint8) * np.uint8(255)
     grown: np.ndarray = bytes_HW
-    if grow:  # a square is separable: OpenCV takes the rows, then the columns
-        grown = cv2.dilate(grown, cv2.getStructuringElement(cv2.MORPH_RECT, (2 * grow + 1, 2 * grow + 1)))
+    if grow:  # counting what of the mask is in the square takes the same time whatever its size
+        square, beyond = (2 * grow + 1, 2 * grow + 1), cv2.BORDER_CONSTANT
+        grown = cv2.boxFilter(mask.view(np.uint8), -1, square, normalize=False, borderType=beyond)
+        grown = cv2.compare(grown, 0, cv2.CMP_NE)
     if exact:
         ones = (grown != 0).astype(np.float32)
         soft = cv2.GaussianBlur(ones, (2 * soften + 1, 2 * soften + 1), 0) if soften else ones
