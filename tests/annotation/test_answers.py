@@ -53,6 +53,8 @@ def messages(text="how many?"):
         '  {"n": 3}\n',
         'Here:\n```\n{"n": 3}\n```\nDone.',
         '{"n": 3}\n\nHope this helps!',
+        '<think>{"n"...}? No.</think>{"n": 3}',
+        'The form is {"n": ...}.\n</think>\n{"n": 3}',
     ],
 )
 def test_answers_are_read_with_what_llms_put_around_them(text):

@@ -69,6 +69,10 @@ def test_egothink_has_folders_of_one_and_two_levels(egothink):
     assert {q.rule for q in questions} == {"judge"}
     assert all(q.image.is_file() for q in questions)
     assert questions[0].answers == ("red",)
+    clone = egothink.parent / "clone"
+    clone.mkdir()
+    egothink.rename(clone / "EgoThink")
+    assert [q.id for q in read_questions("egothink", clone)] == [f"EgoThink/{q.id}" for q in questions]
 
 
 def test_your_own_questions(tmp_path):
@@ -104,6 +108,7 @@ def test_your_own_questions(tmp_path):
         ({"image": "a.jpg", "question": "q", "answer": "a", "scoring": "choice"}, "options"),
         ({"image": "a.jpg", "question": "q", "answer": "perhaps", "scoring": "yes-no"}, "yes or no"),
         ({"image": "a.jpg", "question": "q", "answer": []}, "empty"),
+        ({"image": "a.jpg", "question": "q", "answer": "a", "kind": "all"}, "row of all kinds"),
         ([], "JSON object"),
     ],
 )
@@ -133,6 +138,20 @@ def test_what_is_missing_is_told_with_the_address(tmp_path, vstar):
         read_questions("own", empty)
     (vstar / "test_questions.jsonl").write_text('{"image": "a.jpg", "text": "no options", "label": "A"}\n')
     with pytest.raises(DataError, match=r"\(A\), \(B\)"):
+        read_questions("vstar", vstar)
+
+
+@pytest.mark.parametrize("label", ["", "()", "AB", "E"])
+def test_a_label_must_be_one_letter_of_the_options(vstar, label):
+    file = vstar / "test_questions.jsonl"
+    file.write_text(json.dumps(json.loads(file.read_text().splitlines()[0]) | {"label": label}))
+    with pytest.raises(DataError, match="jsonl:1: 'label' must be the letter of one of 4 options"):
+        read_questions("vstar", vstar)
+
+
+def test_boxes_must_be_finite(vstar):
+    (vstar / "direct_attributes" / "sa_0.json").write_text('{"bbox": [[NaN, 0, 3, 3]]}')
+    with pytest.raises(DataError, match=r"sa_0\.json: 'bbox' must be of finite numbers"):
         read_questions("vstar", vstar)
 
 

@@ -45,6 +45,14 @@ def question(rule, *answers, options=()):
         ("E", ""),
         ("I cannot see a glove.", ""),
         ("the answer is not visible", ""),
+        ("A, B", ""),
+        ("A, B and C", ""),
+        ("The answer is A or B", ""),
+        ("Answer: A and C.", ""),
+        ("option A or B", ""),
+        ("A. rubber\nB. cotton\nC. kevlar\nD. leather", ""),  # says the options again, and no more
+        ("B, A is wrong", "B"),
+        ("B. cotton\n\nIt is soft.", "B"),
     ],
 )
 def test_letters_are_found_and_doubtful_ones_are_not(text, right):
@@ -111,6 +119,32 @@ def test_an_empty_answer_is_unclear_whatever_the_rule():
     assert score(question("choice", "A", options=COLOURS), "<think>B? (B)</think>\nA").read == "A"
 
 
+def test_thoughts_whose_first_mark_the_server_wrote_are_no_answer():
+    assert score(question("yes-no", "yes"), "Is it there? No wait.\n</think>\n\nYes").read == "yes"
+    assert score(question("yes-no", "yes"), "the end </think>").unclear
+
+
+@pytest.mark.parametrize(
+    ("right", "said", "worth"),
+    [
+        ("+", "-", 0.0),  # nothing but punctuation
+        ("+", "+", 1.0),
+        ("A", "a.", 1.0),  # nothing but an article
+        ("A", "The.", 0.0),
+        ("红色", "红色。", 1.0),
+        ("stop", "“Stop”", 1.0),
+        ("caf\u00e9", "cafe\u0301", 1.0),
+    ],
+)
+def test_texts_of_signs_alone_and_of_other_scripts_are_compared_as_they_read(right, said, worth):
+    assert score(question("exact", right), said).score == worth
+
+
+def test_the_judge_gets_every_reference():
+    text = OWN_JUDGE.messages(question("judge", "wood", "timber"), "oak")[-1]["content"]
+    assert "Reference: wood or timber" in text
+
+
 def test_the_judge_gets_question_reference_and_answer_untouched():
     asked = question("judge", "a {question} mark")
     text = OWN_JUDGE.messages(asked, "I say {ref_answer_1}")[-1]["content"]
@@ -149,6 +183,7 @@ def test_the_publishers_words_are_read_from_their_file(tmp_path):
         ("see [3], so [[1.0]]", 1.0),
         ("Rating: 1", None),
         ("Rating: [[7]]", None),
+        ("<think>perhaps [[0]]?</think> Rating: [[1]]", 1.0),
     ],
 )
 def test_ratings(text, rating):

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 from ivm.data.records import get, read_lines
 from ivm.errors import DataError, LMMError, OutputError
 
-__all__ = ["Answers", "Chat"]
+__all__ = ["Answers", "Chat", "without_thoughts"]
 
 T = TypeVar("T")
 
@@ -148,8 +148,18 @@ class Answers:
         return str(text)
 
 
+def without_thoughts(text: str) -> str:
+    """An answer without what a model thinks between <think> and </think>.
+
+    Where a template gave the first mark to the model, the second stands alone.
+    """
+    rest = re.sub(r"<think>.*?(?:</think>|\Z)", "", text, flags=re.DOTALL)
+    return rest.rpartition("</think>")[2].strip()
+
+
 def _parse(text: str) -> Any:
-    """The JSON value of an answer; a code fence and words around a single object are forgiven."""
+    """The JSON value of an answer; thoughts, a code fence and words around a single object are forgiven."""
+    text = without_thoughts(text)
     fenced = re.search(r"```(?:json)?\s*\n(.*?)```", text, re.DOTALL)
     body = (fenced[1] if fenced else text).strip()
     if "{" in body and not body.startswith("["):

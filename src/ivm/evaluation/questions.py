@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ivm.data.readers.files import below
 from ivm.data.records import get, read_json, read_lines
 from ivm.errors import DataError, OptionError
@@ -180,7 +182,7 @@ def _vstar_line(item: Any, folder: Path) -> Question:
     options = tuple(option for _, option in found)
     if [mark for mark, _ in found] != list(_LETTERS[: len(found)]) or len(found) < 2:
         raise DataError("'text' must have options (A), (B), ... on lines of their own")
-    if label not in _LETTERS[: len(found)]:
+    if label not in list(_LETTERS[: len(found)]):  # in the string "" and "AB" were, too
         raise DataError(f"'label' must be the letter of one of {len(found)} options, but is {label!r}")
     name = get(item, "image", str)
     photo = below(folder, name)
@@ -229,6 +231,8 @@ def _vstar_boxes(path: Path) -> tuple[tuple[float, float, float, float], ...]:
         corners = [(float(x), float(y), float(x + w), float(y + h)) for x, y, w, h in boxes]
     except (TypeError, ValueError) as error:
         raise DataError(f"{path}: 'bbox' must be a list of [x, y, width, height]: {error}") from error
+    if not np.isfinite(corners).all():
+        raise DataError(f"{path}: 'bbox' must be of finite numbers, but is {boxes}")
     return tuple(corners)
 
 
@@ -263,14 +267,11 @@ def _pope(item: Any, file: Path, folder: Path) -> Question:
 
 
 def _read_egothink(root: Path, images: Path | None) -> list[Question]:
-    """EgoThink: annotations.json and images/ for each capability, in folders of one or two levels."""
-    files = (
-        [root]
-        if root.is_file()
-        else sorted([*root.glob("*/annotations.json"), *root.glob("*/*/annotations.json")])
-    )
+    """EgoThink: annotations.json and images/ for each capability, in folders of up to three levels."""
+    folders = ("*", "*/*", "*/*/*")
+    files = [root] if root.is_file() else [p for f in folders for p in root.glob(f"{f}/annotations.json")]
     questions = []
-    for file in files:
+    for file in sorted(files):
         content = read_json(file)
         if not isinstance(content, list):
             raise DataError(f"{file} must hold a list of questions, but holds {type(content).__name__}")
@@ -327,6 +328,9 @@ def _own(item: Any, number: int, folder: Path) -> Question:
         raise DataError(f"'answer' must be yes or no, but is {given!r}")
     if not answers:
         raise DataError("'answer' must be a text or a list of accepted texts, but is empty")
+    kind = get(item, "kind", str, "question")
+    if kind == "all":
+        raise DataError("'kind' must be another word than 'all', which is the row of all kinds in reports")
     return Question(
         id=str(get(item, "id", (str, int), f"line {number}")),
         image=below(folder, name),
@@ -335,7 +339,7 @@ def _own(item: Any, number: int, folder: Path) -> Question:
         text=_multiple_choice(text, options) if options else text,
         answers=answers,
         rule=rule,
-        kind=get(item, "kind", str, "question"),
+        kind=kind,
         options=options,
     )
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ivm.annotation.answers import without_thoughts
 from ivm.data.records import get, read_lines
 from ivm.errors import DataError
 from ivm.evaluation.questions import Question, letter
@@ -40,10 +42,9 @@ class Verdict:
 def score(question: Question, text: str) -> Verdict | None:
     """The verdict on an answer; None where a judge has to give it.
 
-    An empty answer is unclear under every rule. Thoughts that a model writes between <think> and </think>
-    are no part of its answer.
+    An empty answer is unclear under every rule. Thoughts (`without_thoughts`) are no part of an answer.
     """
-    said = _without_thoughts(text)
+    said = without_thoughts(text)
     if not said:
         return Verdict(0.0, "", unclear=True)
     if question.rule == "choice":
@@ -56,10 +57,6 @@ def score(question: Question, text: str) -> Verdict | None:
         plain = _plain(said)
         return Verdict(float(any(plain == _plain(answer) for answer in question.answers)), plain)
     return None
-
-
-def _without_thoughts(text: str) -> str:
-    return re.sub(r"<think>.*?(?:</think>|\Z)", "", text, flags=re.DOTALL).strip()
 
 
 def yes_or_no(text: str) -> str:
@@ -77,7 +74,8 @@ def find_letter(text: str, options: Sequence[str]) -> str:
 
     In this order: the answer is a letter; it says "answer is B" or "answer: B", of several the last; it
     begins with a letter and a sign ("(B) red", "B: red"), or says "option B" or "(B)", and no other letter in
-    this way; it holds the words of one option. "Answer: A blue umbrella" is no A where an option reads so.
+    this way; it holds the words of one option. "Answer: A blue umbrella" is no A where an option reads so,
+    and "A or B" names several.
     """
     last = letter(len(options) - 1)
     alone = rf"[*_`\s(\[]*([A-{last}a-{last.lower()}])[*_`\s)\].:,]*"
@@ -86,12 +84,15 @@ def find_letter(text: str, options: Sequence[str]) -> str:
     one = rf"[*_`\s(\[]*([A-{last}])(?![\w'])"  # a letter by itself: not the article that opens a sentence
     said = list(re.finditer(rf"(?i:\banswer\b\W*(?:is\b\W*)?(?:option\b\W*)?){one}", text))
     if said and not _is_article(said[-1], text, options):
-        return str(said[-1][1])
-    marked = set(re.findall(rf"\(([A-{last}])\)", text))
-    marked |= set(re.findall(rf"(?i:\b(?:option|choice)\b\W*?){one}", text))
-    marked |= set(re.findall(rf"\A[*_`\s]*([A-{last}])[*_`)\].:,]", text))
+        return "" if _goes_on(said[-1], text, one) else str(said[-1][1])
+    marked = list(re.finditer(rf"\(([A-{last}])\)", text))
+    marked += re.finditer(rf"(?i:\b(?:option|choice)\b\W*?){one}", text)
+    opening = rf"[*_`\s]*([A-{last}])[*_`)\].:,]"
+    if re.match(opening, text):  # then later lines may be a repetition of the other options
+        marked += re.finditer(f"^{opening}", text, re.MULTILINE)
     if marked:
-        return marked.pop() if len(marked) == 1 else ""
+        letters = {mark[1] for mark in marked}
+        return letters.pop() if len(letters) == 1 and not _goes_on(marked[-1], text, one) else ""
     plain = f" {_plain(text)} "
     held = [
         words for words in (f" {_plain(option)} " for option in options) if words.strip() and words in plain
@@ -100,6 +101,12 @@ def find_letter(text: str, options: Sequence[str]) -> str:
     held = [words for words in held if not any(words != other and words in other for other in held)]
     places = [place for place, option in enumerate(options) if f" {_plain(option)} " in held]
     return letter(places[0]) if len(places) == 1 else ""
+
+
+def _goes_on(letter_found: re.Match[str], text: str, one: str) -> bool:
+    """Whether another letter stands beside a found one: "A, B", "A or B". "B, A is wrong" is no such list."""
+    after = text[letter_found.end(1) :]
+    return bool(re.match(rf"[*_`)\]\s]*(?:[,/&]|or\b|and\b){one}(?!\s+(?!or\b|and\b)[a-z])", after))
 
 
 def _is_article(letter_found: re.Match[str], text: str, options: Sequence[str]) -> bool:
@@ -112,9 +119,14 @@ def _is_article(letter_found: re.Match[str], text: str, options: Sequence[str]) 
 
 
 def _plain(text: str) -> str:
-    """Lower case, without punctuation and articles, single spaces."""
-    bare = text.lower().translate(str.maketrans(string.punctuation, " " * len(string.punctuation)))
-    return " ".join(word for word in bare.split() if word not in ("a", "an", "the"))
+    """Lower case, single spaces, without punctuation and articles unless there is nothing else ("+", "A")."""
+    lower = unicodedata.normalize("NFC", text).lower()
+    words = "".join(" " if _is_punctuation(sign) else sign for sign in lower).split()
+    return " ".join([word for word in words if word not in ("a", "an", "the")] or words or lower.split())
+
+
+def _is_punctuation(sign: str) -> bool:
+    return sign in string.punctuation or unicodedata.category(sign).startswith("P")  # of any language
 
 
 @dataclass(frozen=True)
@@ -135,8 +147,8 @@ class Judge:
         """The request for a verdict on an answer."""
         values = {
             "question": question.text,
-            "ref_answer_1": question.answers[0],
-            "answer": _without_thoughts(answer),
+            "ref_answer_1": " or ".join(question.answers),
+            "answer": without_thoughts(answer),
         }
         # In one pass: an answer that holds "{question}" stays what it is.
         asked = re.sub(r"\{(question|ref_answer_1|answer)\}", lambda found: values[found[1]], self.template)
@@ -194,8 +206,10 @@ def read_judge(path: Path, name: str = "single-math-v2") -> Judge:
 def read_rating(text: str) -> float | None:
     """The judge's rating, 0 to 1: the first number in double brackets, else in single ones; None without one.
 
-    As EgoThink's common.py reads it; a number above 1 is no rating on its scale.
+    As EgoThink's common.py reads it, but for thoughts, which may hold other ratings; a number above 1 is no
+    rating on its scale.
     """
+    text = without_thoughts(text)
     found = re.search(r"\[\[(\d+\.?\d*)\]\]", text) or re.search(r"\[(\d+\.?\d*)\]", text)
     value = float(found[1]) if found else None
     return value if value is not None and value <= 1.0 else None
