@@ -91,6 +91,30 @@ def test_a_crop_reaches_as_far_as_the_robot(mode) -> None:
     assert (masked[0, -1] == 200).all()
 
 
+@pytest.mark.parametrize("found", [True, False])
+def test_an_overlay_and_crop_shows_the_robot_as_it_is(found: bool) -> None:
+    values = scene().min(axis=2) > 150 if found else np.zeros((40, 60), bool)
+    robot = np.zeros((40, 60), bool)
+    robot[:, 4:24] = True
+    picture = scene()
+    picture[robot] = (0, 255, 0)
+    settings = MaskSettings("overlay+crop", options={"feather": 0.3, "not_found": "mask"})
+    masked = mask_picture(picture, Heatmap.from_mask(values), robot, settings)
+    assert (masked[:, 6:22] == (0, 255, 0)).all()
+
+
+def test_where_the_masker_fails_it_looks_again_at_once(bright) -> None:
+    stream = StreamMasker(bright, MaskSettings(every=2))
+    for _ in range(2):
+        stream({"a": scene()}, "the square")
+    answer, bright.batch = bright.batch, lambda images, instructions: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        stream({"a": scene()}, "the square")
+    bright.batch = answer
+    stream({"a": scene()}, "the square")
+    assert stream.looked == 2
+
+
 def test_without_a_target_the_robot_alone_is_no_target() -> None:
     nothing = Heatmap(np.zeros((40, 60), np.float32), score=0.9, found=True)
     robot = np.zeros((40, 60), bool)
@@ -120,7 +144,7 @@ def test_settings_are_checked_when_they_are_made() -> None:
         ({"every": 0}, "every must be an integer"),
         ({"options": {"longest": 100}}, "keep their size"),
         ({"options": {"radius": 0.1}}, "no use for radius"),
-        ({"options": {"blurry": 1}}, "must be those of"),
+        ({"options": {"blurry": 1}}, "must be among threshold.* but got blurry"),
     ):
         with pytest.raises(OptionError, match=message):
             MaskSettings(**options)

@@ -98,6 +98,8 @@ def test_what_does_not_fit_is_told(camera_env, bright) -> None:
     with pytest.raises(OptionError, match="must hold "):
         MaskedObservation(camera_env, bright, original_key="original")
     again = MaskedObservation(camera_env, bright, original_key="{}_original")
+    twice = MaskedObservation(camera_env, bright, cameras=["front"], original_key="{}_{}_{x}")
+    assert "front_front_{x}" in twice.observation_space.spaces
     with pytest.raises(OptionError, match="an entry 'front_original' already"):
         MaskedObservation(again, bright, cameras=["front"], original_key="{}_original")
     env = MaskedObservation(camera_env, bright, instruction=None)

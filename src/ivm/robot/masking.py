@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from ivm.errors import InputError, OptionError
-from ivm.render import MODES, render
+from ivm.render import check_options, render
 from ivm.types import Heatmap, Masking, check_instruction
 
 __all__ = ["MaskSettings", "RobotMask", "StreamMasker", "keep_robot", "mask_picture", "robot_mask_of"]
@@ -43,19 +43,11 @@ class MaskSettings:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise OptionError(f"mode must be one of {', '.join(MODES)}, but got {self.mode!r}")
         if not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 1:
             raise OptionError(f"every must be an integer of at least 1, but got {self.every!r}")
         if "longest" in self.options:
             raise OptionError("masked pictures keep their size, but options name longest: leave it out")
-        blank = np.zeros((4, 4, 3), np.uint8)
-        try:
-            render(blank, Heatmap(np.ones((4, 4), np.float32)), self.mode, **self.options)
-        except TypeError:
-            raise OptionError(
-                f"options must be those of ivm.render.render, but are {', '.join(map(repr, self.options))}"
-            ) from None
+        check_options(self.mode, self.options)
 
     @property
     def channels(self) -> int:
@@ -96,13 +88,15 @@ def mask_picture(
     shown = heatmap
     if "crop" in settings.mode and heatmap.to_mask(settings.options.get("threshold")).any():
         shown = kept  # else the robot alone would pass for a target
-    masked = render(picture, shown, settings.mode, **settings.options).image
+    masked, transform = render(picture, shown, settings.mode, **settings.options)
+    if robot_HW is not None:
+        (x, y), (w, h) = map(int, transform.offset), transform.size
+        part = np.s_[y : y + h, x : x + w]  # what a crop leaves
+        masked[robot_HW[part], :3] = picture[part][robot_HW[part]]
+        masked[robot_HW[part], 3:] = 255
     if masked.shape[:2] != picture.shape[:2]:
         height, width = picture.shape[:2]
         return cv2.resize(masked, (width, height), interpolation=cv2.INTER_AREA)
-    if robot_HW is not None and "crop" not in settings.mode:
-        masked[robot_HW, :3] = picture[robot_HW]
-        masked[robot_HW, 3:] = 255
     return masked
 
 
@@ -143,11 +137,11 @@ class StreamMasker:
             or name not in self._heatmaps
             or self._heatmaps[name].shape != picture.shape[:2]
         ]
-        self._steps += 1
         if due:
             found = self.masker.batch([pictures[name] for name in due], [text] * len(due))
             self._heatmaps |= dict(zip(due, found, strict=True))
             self.looked += len(due)
+        self._steps += 1  # only now: where the masker fails, they stay due
         return {name: self._heatmaps[name] for name in pictures}
 
     def __call__(

@@ -97,9 +97,10 @@ class MaskedObservation(gymnasium.Wrapper):
             shape = (*old.shape[:2], self.settings.channels)
             parts[name] = gymnasium.spaces.Box(0, 255, shape, np.uint8)
             if original_key is not None:
-                if original_key.format(name) in parts:
-                    raise OptionError(f"the observation has an entry {original_key.format(name)!r} already")
-                parts[original_key.format(name)] = old
+                kept = original_key.replace("{}", name)
+                if kept in parts:
+                    raise OptionError(f"the observation has an entry {kept!r} already")
+                parts[kept] = old
         self.observation_space = parts[_ALONE] if self._bare else gymnasium.spaces.Dict(parts)
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
@@ -148,7 +149,7 @@ class MaskedObservation(gymnasium.Wrapper):
         if self._bare:
             return masked[_ALONE]
         if self._original_key is not None:
-            parts |= {self._original_key.format(name): picture for name, picture in pictures.items()}
+            parts |= {self._original_key.replace("{}", name): picture for name, picture in pictures.items()}
         return parts | masked
 
     def _instruction_of(self, observation: Any, info: Mapping[str, Any]) -> str:
