@@ -37,6 +37,8 @@ def test_wrong_values_are_told() -> None:
         ({"steps": 0}, "steps must be"),
         ({"threshold": 2}, "threshold must be"),
         ({"rate": 0.0}, "rate must be"),
+        ({"seed": -1}, "seed must be"),
+        ({"seed": 10**14}, "seed must be"),
         ({"mode": "transparent"}, "three channels"),
         ({"every": 0}, "every must be"),
     ):

@@ -76,6 +76,29 @@ def test_damaged_and_absent_files_are_named(tmp_path) -> None:
     np.savez(broken, action=np.zeros((2, 5)))
     with pytest.raises(DataError, match="is not a demonstration"):
         read_episode(broken)
+    good = {
+        "state": np.zeros((2, 5), np.float32),
+        "action": np.zeros((2, 5), np.float32),
+        "instruction": "go",
+    }
+    for camera in ("side", "wrist"):
+        good[camera] = np.random.default_rng(0).integers(0, 255, (2, 8, 8, 3), np.uint8)
+        good |= {f"{camera}_{kind}": np.zeros((2, 8, 8), bool) for kind in ("robot", "relevant")}
+    np.savez_compressed(broken, **good)
+    assert len(read_episode(broken)) == 2
+    whole = broken.read_bytes()
+    for place in range(0, len(whole), 7):  # zip, zlib and NumPy each have errors of their own
+        broken.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        try:
+            read_episode(broken)
+        except DataError:
+            continue
+    broken.write_bytes(b"")
+    with pytest.raises(DataError, match="is not a demonstration"):
+        read_episode(broken)
+    np.savez(broken, **{**good, "state": np.float32(1)})
+    with pytest.raises(DataError, match=r"state must be float32 of 2 dimensions, but is float32 \[\]"):
+        read_episode(broken)
     (tmp_path / "demonstrations.json").write_text('{"format": 99}')
     with pytest.raises(DataError, match="must be of format 1"):
         read_setup(tmp_path)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from ivm.errors import DataError
 from ivm.robot import moments
 from ivm.robot.config import CloningConfig, PolicyConfig
 from ivm.robot.demonstrations import Episode
@@ -121,6 +122,15 @@ def test_heatmaps_are_told_apart_by_the_maskers_fingerprint(tmp_path, bright) ->
     assert asked("runs/a", "1" * 12) == 8  # trained further
     assert asked("runs-a", "2" * 12) == 8
     assert asked("runs/a", "0" * 12) == 0
+
+
+def test_damaged_heatmaps_are_named(tmp_path, bright) -> None:
+    config = CloningConfig(masker="bright", every=4, policy=POLICY)
+    heatmaps_of(tmp_path, [episode(0)], config, quiet, bright)
+    (file,) = tmp_path.rglob("*.npz")
+    file.write_bytes(b"")
+    with pytest.raises(DataError, match=r"000000\.npz is damaged, remove it"):
+        heatmaps_of(tmp_path, [episode(0)], config, quiet, bright)
 
 
 def test_shrink_makes_squares() -> None:

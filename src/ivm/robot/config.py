@@ -128,6 +128,8 @@ class CloningConfig:
         for name in ("steps", "batch"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise OptionError(f"{name} must be an integer of at least 1, but got {getattr(self, name)!r}")
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
+            raise OptionError(f"seed must be an integer from 0 to {2**32 - 1}, but got {self.seed!r}")
         if not 0.0 < self.rate <= 1.0:
             raise OptionError(f"rate must be in (0, 1], but got {self.rate!r}")
         if self.settings.channels != 3:

@@ -16,7 +16,6 @@ reads it.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -189,13 +188,24 @@ def read_episode(file: Path) -> Episode:
     Raises:
         DataError: the file is damaged or of another form.
     """
-    wanted = {"state", "action", *(c + end for c in CAMERAS for end in ("", "_robot", "_relevant"))}
+    forms: dict[str, tuple[type, int]] = {
+        "state": (np.float32, 2),
+        "action": (np.float32, 2),
+    }  # and dimensions
+    for c in CAMERAS:
+        forms |= {c: (np.uint8, 4), f"{c}_robot": (np.bool_, 3), f"{c}_relevant": (np.bool_, 3)}
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
             instruction = str(stored["instruction"])
-            arrays = {name: stored[name] for name in wanted}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            arrays = {name: stored[name] for name in forms}
+    except Exception as error:  # zip, zlib and NumPy raise many kinds
         raise DataError(f"{file} is not a demonstration, or damaged: {error}") from error
+    for name, (dtype, dimensions) in forms.items():
+        if arrays[name].dtype != dtype or arrays[name].ndim != dimensions:
+            raise DataError(
+                f"{file}: {name} must be {np.dtype(dtype)} of {dimensions} dimensions, but is "
+                f"{arrays[name].dtype} {list(arrays[name].shape)}"
+            )
     steps = len(arrays["action"])
     for name, array in arrays.items():
         if len(array) != steps or not steps:

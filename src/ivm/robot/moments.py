@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ivm.errors import DataError
 from ivm.files import whole
 from ivm.masker import Masker, load
 from ivm.robot.config import TRUE_MASKS, UNMASKED, CloningConfig
@@ -128,6 +129,9 @@ def heatmaps_of(
         config: names the masker.
         say: called with lines for people.
         masker: the one that is named; default: it is loaded.
+
+    Raises:
+        DataError: a file of heatmaps is damaged.
     """
     cameras = config.policy.cameras
     if config.masker == UNMASKED:
@@ -155,17 +159,20 @@ def heatmaps_of(
         for c in cameras:
             stored[c] = np.stack([np.rint(row[c].values * 255).astype(np.uint8) for row in rows])
             stored[f"{c}_found"] = np.array([row[c].found for row in rows])
-        with whole(kept / f"{episode.seed:06d}.npz") as temporary:
+        with whole(kept / f"{episode.seed:06d}.npz", sync=True) as temporary:
             np.savez_compressed(temporary, allow_pickle=False, **stored)
     found = []
     for episode in episodes:
-        with np.load(kept / f"{episode.seed:06d}.npz", allow_pickle=False) as stored_:
-            maps = {}
-            for c in cameras:
-                rows_ = [
-                    Heatmap(values.astype(np.float32) / 255, found=bool(there))
-                    for values, there in zip(stored_[c], stored_[f"{c}_found"], strict=True)
-                ]
-                maps[c] = [rows_[t // config.every] for t in range(len(episode))]
+        file, maps = kept / f"{episode.seed:06d}.npz", {}
+        try:
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored_:
+                for c in cameras:
+                    rows_ = [
+                        Heatmap(values.astype(np.float32) / 255, found=bool(there))
+                        for values, there in zip(stored_[c], stored_[f"{c}_found"], strict=True)
+                    ]
+                    maps[c] = [rows_[t // config.every] for t in range(len(episode))]
+        except Exception as error:  # zip, zlib and NumPy raise many kinds
+            raise DataError(f"{file} is damaged, remove it to have it made again: {error}") from error
         found.append(maps)
     return found
