@@ -175,3 +175,21 @@ def test_what_does_not_fit_is_told(tmp_path) -> None:
         roll_out([Idle()], SETUP, 1, 0, record)
     actor, setup = load_actor("expert")
     assert (actor.name, setup) == ("expert", Setup())
+
+
+def test_a_record_is_mended_only_where_it_is_ours(simulator, tmp_path) -> None:
+    record = tmp_path / "r.jsonl"
+    for foreign in (b'{"important": true}', b"my notes", b"\xff\xfe\x00"):  # without a line's end
+        record.write_bytes(foreign)
+        with pytest.raises(DataError, match=r"r\.jsonl"):
+            roll_out([Idle()], SETUP, 1, 0, record)
+        assert record.read_bytes() == foreign
+    record.unlink()
+    roll_out([Idle()], SETUP, 1, 0, record, ["cleared"])
+    line = record.read_text()
+    for end in (line, line[:5], line[:50]):
+        record.write_text(line + end.replace('"seed": 0', '"seed": 1').rstrip("\n"))
+        again = Idle()
+        roll_out([again], SETUP, 3, 0, record, ["cleared"])
+        assert again.begun == ([2] if end == line else [1, 2])
+        assert [json.loads(text)["seed"] for text in record.read_text().splitlines()] == [0, 1, 2]

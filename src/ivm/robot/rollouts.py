@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import save
 
 from ivm.errors import DataError, OptionError, OutputError
+from ivm.files import write_text
 from ivm.masker import Masker, load
 from ivm.robot import MAX_STEPS
 from ivm.robot.cloning import MASKER_FILES, load_policy
@@ -49,6 +50,9 @@ CONDITIONS = {"cleared": "no distractors", "distractors": "with distractors"}
 
 EXPERT = "expert"
 """Stands for the scripted expert in place of a policy."""
+
+
+_FIRST = '{"name": '  # so a line of the record begins
 
 
 class Actor(Protocol):
@@ -324,17 +328,27 @@ def _key(row: dict[str, Any]) -> str:
 def _read(record: Path) -> dict[str, dict[str, Any]]:
     if not record.exists():
         return {}
-    lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
+    try:
+        lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{record} must be a record of rollouts, but cannot be read: {error}") from error
     rows = {}
     for number, line in enumerate(lines, 1):
         try:
             row = {"fingerprint": "", **json.loads(line)}  # older records have none
             rows[_key(row)] = {**row, "success": bool(row["success"])}
         except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines) and not line.endswith("\n"):  # cut off as it was written
-                record.write_text("".join(lines[:-1]), encoding="utf-8")
-                break
+            # Cut off as it was written; but only what begins like one of ours is ours to remove.
+            if (
+                number == len(lines)
+                and not line.endswith("\n")
+                and line[: len(_FIRST)] == _FIRST[: len(line)]
+            ):
+                write_text(record, "".join(lines[:-1]))
+                return rows
             raise DataError(f"{record}:{number} is no line of a rollout: {error!r}") from error
+    if lines and not lines[-1].endswith("\n"):  # else the next line would be added to it
+        write_text(record, "".join([*lines, "\n"]))
     return rows
 
 
