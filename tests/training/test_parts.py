@@ -111,6 +111,17 @@ def test_a_changed_frozen_parameter_is_seen(module):
         frozen.check()
 
 
+def test_frozen_models_of_one_kind_are_all_watched(module):
+    """A teacher has the names of what it teaches."""
+    other = torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(3)))
+    for one in (module, other):
+        frozen = Frozen([module.requires_grad_(False), other.requires_grad_(False)])
+        with torch.no_grad():
+            one[0].weight.add_(1.0)
+        with pytest.raises(TrainingError, match=r"frozen parameter 0\.weight of Sequential has changed"):
+            frozen.check()
+
+
 def test_swapped_values_and_half_precision_are_seen(module):
     half = module[0].to(torch.bfloat16).requires_grad_(False)
     frozen = Frozen([half])

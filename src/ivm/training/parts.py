@@ -179,18 +179,18 @@ class Frozen:
     """
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
-        self._tensors = {
-            f"{name} of {type(module).__name__}": value
+        # A list: a teacher or a discriminator may have the names of what it teaches or judges.
+        self._kept = [
+            (f"{name} of {type(module).__name__}", value, _checksum(value))
             for module in modules
             for name, value in module.named_parameters()
             if not value.requires_grad
-        }
-        self._sums = {name: _checksum(value) for name, value in self._tensors.items()}
+        ]
 
     def check(self) -> None:
         """Raise TrainingError if a frozen parameter has changed or has a gradient."""
-        for name, value in self._tensors.items():
-            if value.grad is not None or _checksum(value) != self._sums[name]:
+        for name, value, sums in self._kept:
+            if value.grad is not None or _checksum(value) != sums:
                 raise TrainingError(f"the frozen parameter {name} has changed: it must not be trained")
 
 
