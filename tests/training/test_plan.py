@@ -34,12 +34,23 @@ def test_memory_grows_with_the_batch_and_shrinks_in_parts(configure):
     assert one > 10
     assert activations("optimise.batch_size=128") == pytest.approx(2 * one, abs=2)
     assert activations("optimise.batch_size=64", "optimise.accumulate=4") == pytest.approx(one / 4, abs=2)
+    alone = "data.human_share=1", "model.image_size=384", "optimise.batch_size="
+    single, pair = (activations(*alone[:2], f"{alone[2]}{size}") for size in (1, 2))
+    assert single == pytest.approx(pair / 2, abs=1)
 
 
 def test_the_plan_warns_of_wasted_time_and_writes_nothing(configure, tmp_path):
     plan = make_plan(configure("generator", "loss.weights=human"))
     assert "4 of 8 samples a step have weight 0: data.human_share = 1" in plan
     assert not (tmp_path / "generator-run").exists()
+
+
+def test_with_a_teacher_no_time_is_wasted_on_samples_of_weight_0(configure):
+    base = configure("generator", "optimise.steps=2", folder="teacher")
+    train(base, lambda line: None)
+    plan = make_plan(configure("generator", "loss.weights=human", f"loss.teacher={base.folder}"))
+    assert f"teacher   {base.folder}, 0.5 of the loss" in plan
+    assert "weight 0" not in plan
 
 
 def test_the_plan_of_a_run_begun_says_from_where(configure):
@@ -51,6 +62,8 @@ def test_the_plan_of_a_run_begun_says_from_where(configure):
 def test_what_would_stop_the_run_stops_the_plan(configure, stores):
     with pytest.raises(DataError, match="human annotations is empty"):
         make_plan(configure("generator", f"data.stores=['{stores['machine']}']"))
+    with pytest.raises(DataError, match=r"nowhere must hold shards"):
+        make_plan(configure("generator", "data.validation=['nowhere']"))
     for tar in stores["human"].glob("*.tar"):
         tar.unlink()
     with pytest.raises(IVMError, match="cannot read"):

@@ -9,6 +9,7 @@ accelerate = pytest.importorskip("accelerate")
 from ivm.errors import DataError  # noqa: E402
 from ivm.training.recipe import assemble, train  # noqa: E402
 from ivm.training.validation import SCORE, Validation  # noqa: E402
+from training.conftest import boxes, write_store  # noqa: E402
 
 
 @pytest.fixture
@@ -76,6 +77,18 @@ def test_a_discriminator_is_measured_on_both_kinds(configure, stores, accelerato
     assert set(figures) == {"loss", "auroc", "human", "machine"}
     with pytest.raises(DataError, match="must hold human and machine annotations, but holds human alone"):
         Validation(configure("discriminator", keep(stores["human"])), trainee, accelerator)
+    few = configure("discriminator", keep(stores["val"]), "data.validation_samples=1")
+    with pytest.raises(
+        DataError, match=r"but holds human alone in the 1 samples .* raise data\.validation_s"
+    ):
+        Validation(few, trainee, accelerator)
+
+
+def test_absent_targets_alone_decide_nothing(configure, tmp_path, accelerator):
+    absent = (sample for sample in boxes(4, True, 24) if sample.kind == "absent")
+    config = configure("generator", keep(write_store(tmp_path / "absent", absent)))
+    with pytest.raises(DataError, match="targets that are in the picture, but holds absent ones alone"):
+        Validation(config, assemble(config).trainee, accelerator)
 
 
 def test_a_shard_that_is_gone_is_told(configure, stores, accelerator):

@@ -16,10 +16,11 @@ from ivm.training.feed import Failure, Viewer, open_feed
 from ivm.training.precision import uses_bf16
 from ivm.training.recipe import assemble
 from ivm.training.reports import check_trackers
+from ivm.training.validation import Validation
 
 __all__ = ["make_plan"]
 
-_TRIAL = 2  # samples that the memory of activations is measured on
+_TRIAL = 2  # samples that the memory of activations is measured on, if a batch has as many
 
 
 def make_plan(config: TrainConfig) -> str:
@@ -35,6 +36,8 @@ def make_plan(config: TrainConfig) -> str:
     feed = open_feed(data, config.seed)
     models = assemble(config, fresh=run.checkpoint is None)
     trainee = models.trainee
+    if data.validation:
+        Validation(config, trainee, None)  # looks at its stores
     module = trainee.module
     trained = [value for value in module.parameters() if value.requires_grad]
     frozen = [
@@ -43,6 +46,7 @@ def make_plan(config: TrainConfig) -> str:
 
     viewer = Viewer(models.size, config.augment, config.seed)
     trial = [places[:: max(1, len(places) // _TRIAL)][:_TRIAL] for places in _first(feed, config)]
+    tried = len(trial[0])
     batch = next(feed.loader(trial, trainee.collate, viewer, 0))
     if isinstance(batch, Failure):
         raise batch.error
@@ -57,7 +61,7 @@ def make_plan(config: TrainConfig) -> str:
         f"trained parameters x {copies} (gradients, AdamW{', average' * bool(optimise.average)})": copies
         * _bytes(trained),
         "frozen parameters": _bytes(frozen),
-        f"activations of {part} samples (from {_TRIAL})": sum(kept.values()) * part // _TRIAL,
+        f"activations of {part} samples (from {tried})": sum(kept.values()) * part // tried,
     }
     human, machine = feed.sizes()
     humans = round(optimise.batch_size * data.human_share)
@@ -87,7 +91,8 @@ def make_plan(config: TrainConfig) -> str:
         lines.append(f"weights   {config.loss.weights}{source}")
         if models.teacher:
             lines.append(f"teacher   {config.loss.teacher}, {config.loss.teacher_share:g} of the loss")
-    if config.stage == "generator" and config.loss.weights in ("human", "machine"):
+    # From a teacher, samples of weight 0 learn, too.
+    if config.stage == "generator" and config.loss.weights in ("human", "machine") and not models.teacher:
         wasted = machines if config.loss.weights == "human" else humans
         if wasted:
             lines.append(

@@ -10,7 +10,7 @@ import torch
 from accelerate.utils import gather_object, send_to_device
 
 from ivm import metrics
-from ivm.data.stream import ShardReader
+from ivm.data.stream import ShardSet
 from ivm.errors import DataError
 from ivm.training.config import TrainConfig
 from ivm.training.feed import Failure, Feed, Place, Viewer, validation_places
@@ -28,9 +28,9 @@ _BATCH = 16  # samples at a time; the figures do not depend on it
 class Validation:
     """Figures of the stores in data.validation, split over all processes.
 
-    Of a generator: loss (as in training, all weights 1), giou and pointing of the present targets at the
-    logits' own resolution, found (share of right answers whether the target is there). Of a discriminator:
-    loss, auroc of human against machine annotations, and the mean D of both.
+    Of a generator: loss (as in training, all weights 1, without a teacher), giou and pointing of the present
+    targets at the logits' own resolution, found (share of right answers whether the target is there). Of a
+    discriminator: loss, auroc of human against machine annotations, and the mean D of both.
 
     Args:
         config: of the run; data.validation is not empty.
@@ -38,7 +38,8 @@ class Validation:
         accelerator: of the run.
 
     Raises:
-        DataError: a store cannot be used, or lacks a kind of annotation that a discriminator needs.
+        DataError: a store cannot be used; or what is taken of them lacks the targets of which a generator's
+            figures come, or a kind of annotation that a discriminator needs.
     """
 
     def __init__(self, config: TrainConfig, trainee: Trainee, accelerator: Any) -> None:
@@ -46,14 +47,7 @@ class Validation:
         folders = config.data.validation
         self.places = validation_places(folders, config.data.validation_samples)
         self._feed = Feed(folders, (), (), config.seed, 0)
-        if config.stage == "discriminator":
-            counts = [name for folder in folders for name in ShardReader(folder).index.counts]
-            kinds = {name.rpartition(", ")[2] for name in counts}
-            if kinds != {"human", "machine"}:
-                raise DataError(
-                    "data.validation of a discriminator must hold human and machine annotations, "
-                    f"but holds {' and '.join(sorted(kinds))} alone"
-                )
+        self._check()
 
     def __call__(self, model: torch.nn.Module) -> dict[str, float]:
         """Run it; the same figures on every process."""
@@ -65,6 +59,25 @@ class Validation:
             model.train(training)
         given = [rows[number] for number in sorted(rows)]
         return _discriminator_figures(given) if self.config.stage == "discriminator" else _mask_figures(given)
+
+    def _check(self) -> None:
+        """Tell now, and not at the first checkpoint, that no figure that decides would come of them."""
+        generator = self.config.stage == "generator"
+        what = "targets that are in the picture" if generator else "human and machine annotations"
+        viewer = Viewer(self.config.model.image_size, None)
+        sets = [ShardSet(folder, viewer.least) for folder in self._feed.folders]
+        seen: set[bool] = set()
+        for place in self.places:
+            view = viewer(sets[place.store].get(place.shard, place.number), place)
+            seen.add(view.found if generator else view.sample.human)
+            if seen >= ({True} if generator else {True, False}):
+                return
+        alone = "absent ones" if generator else "human" if True in seen else "machine"
+        raise DataError(
+            f"data.validation of a {self.config.stage} must hold {what}, but holds {alone} alone in the "
+            f"{len(self.places)} samples taken of it: name stores that have them, or raise "
+            "data.validation_samples"
+        )
 
     def _rows(self, model: torch.nn.Module) -> Iterator[tuple[int, dict[str, float]]]:
         """(number of the sample, what was measured), of this process's samples."""
@@ -114,17 +127,13 @@ def _mask_figures(rows: list[dict[str, float]]) -> dict[str, float]:
     figures = {}
     for name in ("loss", "giou", "pointing", "found"):
         values = [row[name] for row in rows if name in row]
-        figures[name] = float(np.mean(values)) if values else 0.0
+        figures[name] = float(np.mean(values))
     return figures
 
 
 def _discriminator_figures(rows: list[dict[str, float]]) -> dict[str, float]:
     logits = torch.tensor([row["logit"] for row in rows])
     human = torch.tensor([row["human"] for row in rows]).bool()
-    if not human.any() or human.all():
-        raise DataError(
-            f"the {len(rows)} samples taken of data.validation are all of one kind: raise validation_samples"
-        )
     scores = logits.sigmoid()
     return {
         "loss": float(discriminator_loss(logits, human)),
