@@ -99,6 +99,47 @@ def test_only_what_decides_the_weights_must_stay(module, tmp_path):
         run.check(replace(CONFIG, model=Model(image_size=64)))
 
 
+def test_parts_that_are_frozen_stay_frozen(module, tmp_path):
+    """The optimiser's moments go by position: those of one layer would be taken for another's."""
+    run = RunFolder(tmp_path / "run")
+    run.begin()
+    save(run, 1, module)
+    frozen = replace(CONFIG, optimise=replace(CONFIG.optimise, freeze=("hyper.*",)))
+    with pytest.raises(TrainingError, match=r"optimise\.freeze is \['hyper\.\*'\] but was \[\]; choose"):
+        run.check(frozen)
+
+
+def test_a_checkpoint_that_does_not_count_is_cleared(module, tmp_path):
+    """A run was killed between the state and the removal of the checkpoint before."""
+    run = RunFolder(tmp_path / "run")
+    run.begin()
+    (tmp_path / "run" / "step-000001").mkdir()
+    run.begin()
+    assert (tmp_path / "run" / "step-000001").is_dir()  # without a state it may be all that there is
+    save(run, 2, module)
+    RunFolder(tmp_path / "run").begin()
+    assert [path.name for path in (tmp_path / "run").glob("step-*")] == ["step-000002"]
+
+
+def test_killed_while_it_forgets_the_best_it_forgets_it_again(module, tmp_path, monkeypatch):
+    run = RunFolder(tmp_path / "run")
+    run.begin()
+    save(run, 1, module, 0.3)
+    other = replace(CONFIG, data=replace(CONFIG.data, validation=("b",)))
+
+    def die(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "_write_state", die)
+    with pytest.raises(KeyboardInterrupt):
+        run.forget_best(other, True)
+    monkeypatch.undo()
+    again = RunFolder(tmp_path / "run")
+    assert again.forget_best(other, True)
+    assert weights_file(tmp_path / "run").name == "last.safetensors"
+    assert RunFolder(tmp_path / "run").best == {}
+
+
 def test_what_a_killed_run_left_is_cleared(tmp_path):
     (tmp_path / ".saving").mkdir()
     (tmp_path / ".saving-last.safetensors").write_text("half")
@@ -110,6 +151,15 @@ def test_a_damaged_state_is_told(tmp_path):
     (tmp_path / "state.json").write_text('{"step": 3')
     with pytest.raises(TrainingError, match=r"state\.json cannot be read"):
         RunFolder(tmp_path)
+    state = {"step": 3, "checkpoint": "step-000003", "best": {}, "config": CONFIG.to_dict()}
+    for damage in (
+        {"checkpoint": 3},
+        {"config": {}},
+        {"config": CONFIG.to_dict() | {"model": {"kind": "x"}}},
+    ):
+        (tmp_path / "state.json").write_text(json.dumps(state | damage))
+        with pytest.raises(TrainingError, match=r"state\.json cannot be read: .* give last\.safetensors"):
+            RunFolder(tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="cannot write"):
         RunFolder(tmp_path / "file" / "run").begin()

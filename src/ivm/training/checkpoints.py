@@ -32,6 +32,7 @@ from ivm.training.config import FIXED, STAGES, Model, TrainConfig
 from ivm.training.trainee import Trainee, build, deciding
 
 __all__ = [
+    "ANEW",
     "RunFolder",
     "kept_names",
     "load_trainee",
@@ -40,6 +41,9 @@ __all__ = [
     "weights_file",
     "write_weights",
 ]
+
+ANEW = "to start anew from the weights alone, give last.safetensors of that run as init, and another folder"
+"""The way out where a run cannot be gone on with."""
 
 _WRITE_FAULTS = (OSError, RuntimeError, SafetensorError)
 """A full disk is an OSError to Python, a RuntimeError to torch.save and a SafetensorError to safetensors."""
@@ -63,8 +67,10 @@ class RunFolder:
             if path.exists():
                 self.state = json.loads(path.read_text(encoding="utf-8"))
                 self.step, self.best = int(self.state["step"]), dict(self.state["best"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TrainingError(f"{path} cannot be read: {error!r}") from error
+                if not (_fixed(self.state["config"]) and isinstance(self.state["checkpoint"], str)):
+                    raise TypeError("checkpoint must be the name of a folder")
+        except (OSError, ValueError, KeyError, TypeError, OptionError) as error:
+            raise TrainingError(f"{path} cannot be read: {error!r}; {ANEW}") from error
         if not self.state:
             self.step, self.best = 0, {}
 
@@ -100,15 +106,17 @@ class RunFolder:
             )
 
     def begin(self) -> None:
-        """Make the folder, and clear what a killed run left half-written.
+        """Make the folder, and clear what a killed run left half-written, and checkpoints that do not count.
 
         Raises:
             TrainingError: it cannot be written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for leftover in (*self.folder.glob(".saving*"), *self.folder.glob(f"{UNFINISHED}*")):
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            patterns = [".saving*", f"{UNFINISHED}*"] + ["step-[0-9]*"] * bool(self.state)
+            for leftover in (path for pattern in patterns for path in self.folder.glob(pattern)):
+                if leftover != self.checkpoint:
+                    shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         except OSError as error:
             raise TrainingError(f"cannot write {self.folder}: {error.strerror or error}") from error
 
@@ -127,8 +135,11 @@ class RunFolder:
         self.best = {}
         self.state |= {"best": {}, "exported": False}
         if main:
+            try:  # before the state: killed between both, the next start comes here again
+                (self.folder / "best.safetensors").unlink(missing_ok=True)
+            except OSError as error:
+                raise TrainingError(f"cannot write {self.folder}: {error.strerror or error}") from error
             self._write_state()
-            (self.folder / "best.safetensors").unlink(missing_ok=True)
         return True
 
     def note_export(self) -> None:
@@ -271,6 +282,8 @@ def read_header(file: Path) -> dict[str, Any]:
     try:
         with safe_open(file, framework="pt") as opened:
             header: dict[str, Any] = json.loads((opened.metadata() or {}).get("ivm", "{}"))
+            if not isinstance(header, dict):
+                raise ValueError(f"its header must be a JSON object, but is {header!r}")
             return header
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{file} is no weights file (safetensors): {error}") from error
@@ -293,8 +306,8 @@ def load_weights(
         tensors = load_file(file)
         if header or not names <= set(tensors):
             if header:
-                ours = deciding(stage, model)
-                theirs = deciding(header["stage"], _model_of(header, file))
+                other = _model_of(header, file)
+                ours, theirs = deciding(stage, model), deciding(header["stage"], other)
                 shared = {name: value for name, value in ours.items() if name in theirs}
                 if differ := _differences(shared, {n: theirs[n] for n in shared}, "{!r} there"):
                     raise CheckpointError(f"{file} is of another architecture: {'; '.join(differ)}")
@@ -337,7 +350,10 @@ def load_trainee(path: str | os.PathLike[str], stage: str) -> tuple[Trainee, Mod
             f"but holds {header.get('stage', 'weights without a header')}"
         )
     model = _model_of(header, file)
-    trainee = build(stage, model)
+    try:
+        trainee = build(stage, model)
+    except OptionError as error:
+        raise CheckpointError(f"{file} has a damaged header: {error}") from error
     load_weights(trainee.module, file, kept_names(trainee.module), stage, model)
     return trainee, model
 

@@ -41,7 +41,7 @@ ARCHITECTURES: dict[str, str] = {"compact": "ivm.training.compact", "full": "ivm
 
 FIXED = (
     "stage", "seed", "model.kind", "model.image_size", "lora", "data.stores", "data.human_share",
-    "data.window", "optimise.batch_size",
+    "data.window", "optimise.batch_size", "optimise.freeze",
 )  # fmt: skip
 """Options that a run keeps from its first step to its last, besides the sizes that decide the weights
 (`trainee.deciding`); the others may change when it goes on."""
@@ -226,6 +226,8 @@ def _joint_faults(config: TrainConfig) -> list[str]:
         return [f"stage must be one of {', '.join(STAGES)}, but is {config.stage!r}"]
     if not isinstance(loss, sections_of(config.stage)["loss"]):
         return [f"loss must be that of a {config.stage}, but is {type(loss).__name__}"]
+    if not config.folder:
+        faults.append("folder must name a folder, but is empty")
     if not data.stores:
         faults.append("data.stores must name a store or more, but is empty")
     if config.stage == "discriminator" and not 0 < data.human_share < 1:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ivm.errors import TrainingError
+from ivm.training.checkpoints import ANEW
 from ivm.training.parts import Average
 
 __all__ = ["keep_what_is_trained", "restore", "write_state"]
@@ -75,7 +76,4 @@ def restore(accelerator: Accelerator, folder: Path, average: Average) -> None:
         average.load(folder)
     except _DAMAGE as error:
         reason = str(error).partition("\n")[0]
-        raise TrainingError(
-            f"the checkpoint {folder} cannot be gone on from: {reason}; to start anew from the weights "
-            "alone, give last.safetensors of that run as init, and another folder"
-        ) from error
+        raise TrainingError(f"the checkpoint {folder} cannot be gone on from: {reason}; {ANEW}") from error
