@@ -42,6 +42,23 @@ def test_overrides_come_before_the_file(write, tmp_path, monkeypatch):
     assert config.model.sizes == {"dim": 64}
 
 
+def test_text_needs_no_quotes_whatever_it_looks_like(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = write(GOOD)
+    for text in ("2026-11-28", "2026", "1e3", "true"):
+        assert read_config(path, "generator", [f"folder={text}"]).folder == str(tmp_path / text)
+    asked = read_config(path, "generator", ["folder = mine ", "optimise.steps = 900"])
+    assert (asked.folder, asked.optimise.steps) == (str(tmp_path / "mine"), 900)
+    with pytest.raises(OptionError, match="folder must name a folder, but is empty"):
+        read_config(path, "generator", ["folder="])
+
+
+def test_a_byte_order_mark_is_passed_over(write):
+    path = write(GOOD)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_config(path, "generator").stage == "generator"
+
+
 def test_sizes_that_name_a_folder_are_found_beside_the_file(write, tmp_path, monkeypatch):
     pytest.importorskip("peft")
     from ivm.models.tiny import write_tiny

@@ -47,7 +47,7 @@ def read_config(path: str | os.PathLike[str], stage: str, overrides: Sequence[st
     """
     path = Path(path)
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
+        given = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise OptionError(f"cannot read the configuration {path}: {reason}") from error
@@ -57,6 +57,7 @@ def read_config(path: str | os.PathLike[str], stage: str, overrides: Sequence[st
     changes: dict[str, Any] = {}  # of model.sizes, by --set
     faults: list[str] = []
     sections = sections_of(stage)
+    known = dict(options(stage))
     for key, value in given.items():
         if key in sections and isinstance(value, Mapping):
             flat |= {f"{key}.{name}": (part, path.parent) for name, part in value.items()}
@@ -65,7 +66,7 @@ def read_config(path: str | os.PathLike[str], stage: str, overrides: Sequence[st
         else:
             flat[key] = (value, path.parent)
     for text in overrides:
-        name, equals, value = text.partition("=")
+        name, equals, value = (part.strip() for part in text.partition("="))
         if not equals:
             faults.append(f"--set must be NAME=VALUE, but is {text!r}")
             continue
@@ -73,7 +74,8 @@ def read_config(path: str | os.PathLike[str], stage: str, overrides: Sequence[st
             parsed = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             parsed = value
-        name = name.strip()
+        if name in known and known[name].type == "str" and not isinstance(parsed, str):
+            parsed = value  # a folder may be called 2026-11-28
         if name.startswith("model.sizes."):
             changes[name.removeprefix("model.sizes.")] = parsed
         else:
@@ -83,7 +85,6 @@ def read_config(path: str | os.PathLike[str], stage: str, overrides: Sequence[st
         placed = [_placed(sizes, base), _placed(changes, Path())]
         flat["model.sizes"] = ({name: value for part, _ in placed for name, value in part.items()}, base)
         faults += [fault for _, wrong in placed for fault in wrong]
-    known = dict(options(stage))
     tables: dict[str, dict[str, Any]] = {name: {} for name in ("", *sections)}
     for name, (value, base) in flat.items():
         if name not in known:
