@@ -230,6 +230,13 @@ def test_a_student_of_a_teacher_alone_does_not_look_at_annotations(configure, st
     assert not equal(0.5)
 
 
+def test_views_are_as_large_as_the_largest_model_takes_them(configure):
+    judge = configure("discriminator", "model.image_size=64", "optimise.steps=2", folder="d")
+    train(judge, quiet)
+    config = configure("generator", "loss.weights=dwsl", f"loss.discriminator={judge.folder}")
+    assert assemble(config).size == 64
+
+
 def test_a_student_comes_nearer_to_its_teacher(configure, stores, tmp_path):
     base = configure(folder="teacher")
     train(base, quiet)

@@ -126,7 +126,7 @@ def assemble(config: TrainConfig, fresh: bool = True) -> Assembly:
                 helper, model = load_trainee(file, stage)
                 helper.module.eval().requires_grad_(False)
                 helpers[name] = helper
-                size = max(size, model.image_size) if name == "teacher" else size
+                size = max(size, model.image_size)
     return Assembly(trainee, names, size=size, **helpers)
 
 
