@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ivm.progress import progress
+from ivm.model_cli import need
+from ivm.progress import progress, say
 
 __all__ = ["robot"]
 
@@ -52,13 +53,14 @@ def record(
     with progress(episodes, "demonstrations") as advance:
         found = run(folder, setup, episodes, seed, noise, lambda done, _: advance(to=done))
     counts = f"{found.made} recorded" + (f", {found.before} there before" if found.before else "")
-    typer.echo(f"{folder}: {counts}" + (f", {found.failed} not solved by the expert" if found.failed else ""))
+    say(f"{folder}: {counts}" + (f", {found.failed} not solved by the expert" if found.failed else ""))
     if not found.finished:
         raise typer.Exit(_INTERRUPTED)
 
 
 @robot.command()
 def train(
+    context: typer.Context,
     demonstrations: Annotated[Path, typer.Argument(help="Folder of ivm robot record.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
     masker: Annotated[
@@ -94,8 +96,12 @@ def train(
 
     from ivm.masker import load
     from ivm.robot.cloning import train_policy
-    from ivm.robot.config import CloningConfig, PolicyConfig
+    from ivm.robot.config import TRUE_MASKS, UNMASKED, CloningConfig, PolicyConfig
 
+    if masker == UNMASKED:
+        need(context, ("mode", "every", "threshold"), "a --masker other than none")
+    elif masker == TRUE_MASKS:  # they are true of every picture
+        need(context, ("every",), "a --masker that is a model")
     if threads is not None:
         torch.set_num_threads(threads)
     policy = PolicyConfig(picture, width, hidden, horizon=horizon, execute=execute)
@@ -115,15 +121,15 @@ def train(
             demonstrations,
             output,
             config,
-            lambda line: typer.echo(line, err=True),
+            partial(say, err=True),
             lambda done, _: advance(to=done),
             partial(load, threads=threads),
             device,
         )
-    typer.echo(f"step {found.steps}: loss {found.loss:.4f}, on demonstrations left out {found.held_out:.4f}")
+    say(f"step {found.steps}: loss {found.loss:.4f}, on demonstrations left out {found.held_out:.4f}")
     if not found.finished:
         raise typer.Exit(_INTERRUPTED)
-    typer.echo(f"weights: {found.weights}")
+    say(f"weights: {found.weights}")
 
 
 @robot.command()
@@ -169,10 +175,12 @@ def rollout(
     setup = setups[0] if setups else loaded[0][1]
     tasks = {one.tasks if task is None else () for one in setups}
     rest = {replace(one, distractors=(0, 0), tasks=()) for one in setups}
-    if len(tasks) > 1 or len(rest) > 1:
+    spread = {one.distractors if distractors is None else () for one in setups}
+    if len(tasks) > 1 or len(rest) > 1 or len(spread) > 1:
         raise OptionError(
-            "policies that are compared must be trained on the same pictures and things, and on the same "
-            "tasks unless --task says which to try, but these were not"
+            "policies that are compared must be trained on the same pictures and things, on the same tasks "
+            "unless --task says which to try, and among as many distractors unless --distractors says how "
+            "many, but these were not"
         )
     changes: dict[str, object] = {"tasks": tuple(task)} if task else {}
     if distractors is not None:
@@ -190,23 +198,21 @@ def rollout(
                 wanted,
                 lambda done, _: advance(to=done),
                 partial(load, threads=threads),
-                say=lambda line: typer.echo(line, err=True),
+                say=partial(say, err=True),
             )
     except KeyboardInterrupt:
-        typer.echo(f"interrupted: {output} keeps what is done; the same command goes on", err=True)
+        say(f"interrupted: {output} keeps what is done; the same command goes on", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     rates = summarise(rows)
     width = max(len(rate.name) for rate in rates)
-    typer.echo(f"{'policy':<{width}}  {'masks':<12} {'condition':<17} success          95 % interval")
+    say(f"{'policy':<{width}}  {'masks':<12} {'condition':<17} success          95 % interval")
     for rate in rates:
         share = f"{rate.successes}/{rate.episodes} = {rate.rate:.2f}"
         interval = f"{rate.low:.2f} to {rate.high:.2f}"
-        typer.echo(
+        say(
             f"{rate.name:<{width}}  {rate.masker:<12} {CONDITIONS[rate.condition]:<17} {share:<16} {interval}"
         )
-    typer.echo(
-        f"{', '.join(place.tasks)}; distractors {place.distractors[0]} to {place.distractors[1]}; {output}"
-    )
+    say(f"{', '.join(place.tasks)}; distractors {place.distractors[0]} to {place.distractors[1]}; {output}")
 
 
 def _need(*modules: str) -> None:
@@ -225,6 +231,6 @@ def _range(text: str) -> tuple[int, int]:
     from ivm.errors import OptionError
 
     parts = text.split("-")
-    if len(parts) not in (1, 2) or not all(part.strip().isdigit() for part in parts):
+    if len(parts) not in (1, 2) or not all(part.strip().isdecimal() for part in parts):
         raise OptionError(f"distractors must be a number or fewest-most, such as 3-7, but got {text!r}")
     return int(parts[0]), int(parts[-1])
