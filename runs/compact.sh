@@ -7,7 +7,8 @@
 # FLAT steps at 128 pixels at a constant learning rate, then LAST steps at 192 in which it falls to zero; 32
 # pictures a step, three instructions each, and every name in it asked of every picture. Interrupted, the same
 # command goes on. On one core of a 2-core AMD EPYC, about 10 pictures a second at 128; twice as long gives better
-# weights. docs/development/compact-log.md tells what the shipped weights saw.
+# weights. docs/development/compact-log.md tells what the shipped weights saw. TEACHER=weights.safetensors, of a
+# larger model that runs/train_compact.py trained (--sizes), makes half of the loss that of differing from it.
 set -euo pipefail
 out=${1:?"which folder is the run kept in?"}
 cd "$(dirname "$0")/.."
@@ -22,6 +23,7 @@ fi
 export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
 mix=(photos=4 tabletop=4 collage=2 places=1)
 how=(--optimizer muon --names-weight 0.15)
+[ -z "${TEACHER:-}" ] || how+=(--teacher "$TEACHER")
 common=(--threads "$threads" --seed "$seed" --save-every 300 --mix "${mix[@]}" "${how[@]}" "${start[@]}")
 total=$((flat + last))
 

@@ -33,7 +33,6 @@ from ivm.data.packs import data_folder, read_pack
 from ivm.data.photo_scenes import photo_scene
 from ivm.data.synthesis import Synthesis
 from ivm.data.synthesis_spec import SynthesisSpec
-from ivm.models.compact import CompactConfig
 from ivm.models.guided_filter import FINER, guided_filter, make_guide
 from ivm.models.onnx import CompactRuntime, shift_logits
 from ivm.training.checkpoints import read_header, weights_file, write_weights
@@ -227,7 +226,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("weights", type=Path, nargs="?")
-    parser.add_argument("--image-size", type=int, default=CompactConfig().image_size)
+    parser.add_argument("--image-size", type=int, help="if not that of the weights")
     parser.add_argument("--out", type=Path, default=here.parent / "src/ivm/weights/compact")
     parser.add_argument("--keep", type=Path, default=here / "weights/compact.safetensors")
     arguments = parser.parse_args()
@@ -239,11 +238,9 @@ def main() -> None:
         return
     file = weights_file(arguments.weights)
     state = load_file(file)
-    header = read_header(file) or {
-        "kind": "compact",
-        "stage": "generator",
-        "model": asdict(Model(image_size=arguments.image_size)),
-    }
+    header = read_header(file) or {"kind": "compact", "stage": "generator", "model": asdict(Model())}
+    if arguments.image_size:
+        header["model"]["image_size"] = arguments.image_size
     with tempfile.TemporaryDirectory() as scratch:
         halves, made = Path(scratch) / "compact.safetensors", Path(scratch) / "model"
         write_weights(halves, {key: value.half() for key, value in state.items()}, header)

@@ -6,7 +6,8 @@
 The pairs of shape and colour in UNSEEN_PAIRS, the cut-outs and photos of the splits "val" and "test", and all
 seeds but one's own stay unseen.
 
-Interrupted and started again, it goes on from its last checkpoint.
+Interrupted and started again, it goes on from its last checkpoint. A larger model, trained alike with
+`--sizes dim=384 image_blocks=12`, may teach a smaller one: `--teacher LARGE/average-3000.safetensors`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from ivm.data.synthesis_spec import SynthesisSpec
 from ivm.models.compact import IMAGE_PARTS, CompactConfig, CompactModel, frozen_parts
 from ivm.models.compact_config import BACKBONES
 from ivm.models.minilm import build_tokenizer
+from ivm.training.checkpoints import load_trainee
 from ivm.training.loop import LoopConfig, train
 from ivm.training.photos import CONTRAST, PhotoQuestions
 from ivm.training.precision import flush_denormals, uses_bf16
@@ -103,6 +105,15 @@ def mix(words):
     return parts
 
 
+def sizes(words):
+    """["dim=384"] -> {"dim": 384}: whole numbers of CompactConfig, which checks them."""
+    pairs = [word.partition("=") for word in words]
+    for name, _, value in pairs:
+        if type(getattr(CompactConfig(), name, None)) is not int or not value.isdigit():
+            sys.exit(f"--sizes takes whole numbers of CompactConfig (dim=384), but got {name}={value}")
+    return {name: int(value) for name, _, value in pairs}
+
+
 def scenes(source, root, arguments):
     places = source == "places"
     spec = SynthesisSpec(
@@ -137,10 +148,13 @@ def main() -> None:
     )
     for name in ("steps", "batch_size", "warmup", "decay", "save_every", "seed", "workers"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name))
-    for name in ("learning_rate", "weight_decay", "found_weight", "names_weight", "backbone_rate"):
+    weights = ("weight_decay", "found_weight", "names_weight", "teacher_share")
+    for name in ("learning_rate", "backbone_rate", *weights):
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(defaults, name))
     parser.add_argument("--freeze-image", action="store_true", help="train what listens, not what looks")
     parser.add_argument("--backbone", default=CompactConfig().backbone, choices=("", *BACKBONES))
+    parser.add_argument("--sizes", nargs="+", default=[], metavar="NAME=N", help="such as dim=384")
+    parser.add_argument("--teacher", type=Path, help="weights of a model to learn from, too")
     parser.add_argument("--optimizer", choices=("adamw", "muon"), default=defaults.optimizer)
     arguments = parser.parse_args()
     root = data_folder()
@@ -164,7 +178,7 @@ def main() -> None:
         ]
     )
     torch.manual_seed(config.seed)
-    compact = CompactConfig(backbone=arguments.backbone)
+    compact = CompactConfig(backbone=arguments.backbone, **sizes(arguments.sizes))
     tokenizer = build_tokenizer(compact)
     model = CompactModel(compact, **frozen_parts(compact))
     if arguments.freeze_image:
@@ -172,7 +186,10 @@ def main() -> None:
             if name.split(".")[0] in IMAGE_PARTS:
                 parameter.requires_grad_(False)
     evaluate = validation(packs, tokenizer, arguments.size)
-    file = train(model, tokenizer, pictures, arguments.folder, config, arguments.init, evaluate)
+    teacher = load_trainee(arguments.teacher, "generator")[0].module if arguments.teacher else None
+    file = train(
+        model, tokenizer, pictures, arguments.folder, config, arguments.init, evaluate, teacher=teacher
+    )
     print(file)
 
 

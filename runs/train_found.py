@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ivm.data.grammar import instructions_for
 from ivm.data.kinds import SOUNDS_LIKE
@@ -32,6 +32,7 @@ from ivm.data.tabletop.catalogue import KINDS as TABLETOP_KINDS
 from ivm.metrics import auroc
 from ivm.models.compact import CompactConfig, CompactModel, frozen_parts
 from ivm.models.minilm import build_tokenizer
+from ivm.training.checkpoints import read_header, write_weights
 from ivm.training.precision import flush_denormals
 from train_compact import UNSEEN_PAIRS
 
@@ -153,7 +154,8 @@ def main() -> None:
     flush_denormals()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    config = CompactConfig(image_size=SIZE)
+    header = read_header(options.weights)
+    config = CompactConfig(image_size=SIZE, **header.get("model", {}).get("sizes", {}))
     tokenizer = build_tokenizer(config)
     model = CompactModel(config, **frozen_parts(config)).eval()
     state = {key: value.float() for key, value in load_file(options.weights).items()}
@@ -189,7 +191,7 @@ def main() -> None:
         print("after\n  " + figures(head(held[0])[:, 0].numpy(), *held[1:]))
     for name, part in parts.items():
         state |= {f"{name}.{key}": value for key, value in part.state_dict().items()}
-    save_file(state, options.out)
+    write_weights(options.out, state, header)
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import copy
 import json
 from dataclasses import replace
 
@@ -9,8 +10,9 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from ivm.data.packs import read_pack  # noqa: E402
 from ivm.errors import CheckpointError, OptionError, TrainingError  # noqa: E402
-from ivm.models.compact import CompactModel  # noqa: E402
+from ivm.models.compact import CompactConfig, CompactModel  # noqa: E402
 from ivm.models.efficientnet_lite import EfficientNetLite  # noqa: E402
+from ivm.training.checkpoints import read_header  # noqa: E402
 from ivm.training.loop import LoopConfig, collate, learning_rate, train, train_step  # noqa: E402
 from ivm.training.photos import PhotoQuestions  # noqa: E402
 
@@ -57,6 +59,40 @@ def test_a_few_steps_learn_one_picture(tiny_compact, tiny_tokenizer, pictures):
     optimizer = torch.optim.AdamW(tiny_compact.parameters(), lr=3e-3)
     losses = [train_step(tiny_compact, batch, [optimizer], CONFIG)["loss"] for _ in range(40)]
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_teacher_is_followed_and_stays_as_it_was(tiny_compact, tiny_tokenizer, pictures, tmp_path):
+    """One that learnt the opposite of the annotations: its student comes to say the opposite, too."""
+    batch = collate([pictures[0], pictures[1]], tiny_tokenizer)
+    teacher, student = copy.deepcopy(tiny_compact), tiny_compact
+    lie = replace(batch, targets=1.0 - batch.targets)
+    optimizer = torch.optim.AdamW(teacher.parameters(), lr=3e-3)
+    for _ in range(60):
+        train_step(teacher, lie, [optimizer], CONFIG)
+    kept = {key: value.clone() for key, value in teacher.state_dict().items()}
+    optimizer = torch.optim.AdamW(student.parameters(), lr=3e-3)
+    alone = replace(CONFIG, teacher_share=1.0)
+    told = [train_step(student, batch, [optimizer], alone, teacher=teacher) for _ in range(60)]
+    assert told[-1]["teacher"] < told[0]["teacher"] - 0.1
+    assert told[-1]["mask"] > told[0]["mask"] + 0.1  # farther from the annotations
+    torch.testing.assert_close(dict(teacher.state_dict()), kept)
+    assert "teacher" not in train_step(student, batch, [optimizer], CONFIG)
+    train(student, tiny_tokenizer, pictures, tmp_path / "a", CONFIG, report=lambda _: None, teacher=teacher)
+    assert not any(value.requires_grad for value in teacher.parameters())
+    teacher.config = replace(teacher.config, max_tokens=7)
+    with pytest.raises(OptionError, match="a teacher must have the vocabulary and max_tokens of the model"):
+        train(student, tiny_tokenizer, pictures, tmp_path / "b", CONFIG, teacher=teacher)
+    with pytest.raises(OptionError, match="teacher_share must be above 0 and at most 1, but got 0"):
+        LoopConfig(teacher_share=0)
+
+
+def test_weights_say_what_they_are_of(tiny_compact, tiny_tokenizer, pictures, tmp_path):
+    file = train(tiny_compact, tiny_tokenizer, pictures, tmp_path, CONFIG, report=lambda _: None)
+    header = read_header(file)
+    assert (header["kind"], header["stage"]) == ("compact", "generator")
+    assert CompactConfig(**header["model"]["sizes"]) == replace(
+        tiny_compact.config, image_size=192, threshold=0.5, found_threshold=0.5
+    )
 
 
 def test_names_teach_beside_the_questions(tiny_compact, tiny_tokenizer, pictures, tmp_path):

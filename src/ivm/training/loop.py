@@ -16,20 +16,24 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ivm.errors import CheckpointError, OptionError, TrainingError
 from ivm.files import whole, write_text
-from ivm.models.compact import CompactModel
+from ivm.models.compact import CompactConfig, CompactModel
+from ivm.training.checkpoints import write_weights
 from ivm.training.feed import worker_context
-from ivm.training.losses import generator_loss_per_sample
+from ivm.training.losses import distillation_loss_per_sample, generator_loss_per_sample
 from ivm.training.names import Names, collate_names, names_loss
 from ivm.training.photos import Picture
 from ivm.training.precision import flush_denormals, uses_bf16
 
 __all__ = ["Batch", "LoopConfig", "collate", "learning_rate", "train", "train_step"]
+
+_READING = ("vocabulary", "max_tokens")
+"""Sizes of a model that its tokenizer follows."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class LoopConfig:
         optimizer: "adamw", or "muon": Muon (Jordan et al., 2024) for the matrices, AdamW for the rest.
         backbone_rate: share of the learning rate for the backbone, which has learnt much; 0: it stays.
         found_weight: weight of the found score's loss beside the mask loss.
+        teacher_share: share of the loss that is a teacher's, where there is one.
         names_weight: weight of `names_loss`, which asks for every name of a batch in every picture; 0: none.
         seed: seed of the weights; the pictures have their own.
         save_every: steps between checkpoints.
@@ -66,6 +71,7 @@ class LoopConfig:
     optimizer: str = "adamw"
     backbone_rate: float = 0.1
     found_weight: float = 0.3
+    teacher_share: float = 0.5
     names_weight: float = 0.0
     seed: int = 0
     save_every: int = 200
@@ -83,6 +89,8 @@ class LoopConfig:
                 "found_weight and names_weight must be at least 0, "
                 f"but got {self.found_weight} and {self.names_weight}"
             )
+        if not 0 < self.teacher_share <= 1:
+            raise OptionError(f"teacher_share must be above 0 and at most 1, but got {self.teacher_share}")
         if self.steps <= 0 or self.batch_size <= 0:
             raise OptionError(
                 f"steps and batch_size must be positive, but got {self.steps}, {self.batch_size}"
@@ -147,13 +155,15 @@ def train_step(
     optimizers: Sequence[torch.optim.Optimizer],
     config: LoopConfig,
     weights_Q: Tensor | None = None,
+    teacher: CompactModel | None = None,
 ) -> dict[str, float]:
     """One optimiser step on mean(w * loss) over the questions; returns the losses as numbers.
 
-    `weights_Q` float [Q] defaults to 1.
+    `weights_Q` float [Q] defaults to 1. To differ from the frozen `teacher` costs the same of any question.
     """
     device_type = batch.images.device.type
-    with torch.autocast(device_type, torch.bfloat16, enabled=uses_bf16(config.precision, device_type)):
+    mixed = uses_bf16(config.precision, device_type)
+    with torch.autocast(device_type, torch.bfloat16, enabled=mixed):
         features = model.encode_image(batch.images)
         logits, found = model.answer(features, batch.ids, batch.mask, batch.picture)
         named = _names_loss(model, features[0], batch.names)
@@ -161,6 +171,12 @@ def train_step(
         logits, found, batch.targets, batch.found, config.found_weight
     )
     loss = (per_question if weights_Q is None else per_question * weights_Q).mean()
+    differing = torch.zeros((), device=loss.device)
+    if teacher is not None:
+        with torch.no_grad(), torch.autocast(device_type, torch.bfloat16, enabled=mixed):
+            heat, there = teacher(batch.images, batch.ids, batch.mask, batch.picture)
+        differing = distillation_loss_per_sample(logits, found, heat, there, config.found_weight)[0].mean()
+        loss = (1 - config.teacher_share) * loss + config.teacher_share * differing
     loss = loss + config.names_weight * named
     model.zero_grad(set_to_none=True)
     loss.backward()
@@ -174,6 +190,7 @@ def train_step(
         "mask": mask_loss[batch.found].mean().item() if batch.found.any() else 0.0,
         "found": found_loss.mean().item(),
         "names": named.item(),
+        **({} if teacher is None else {"teacher": differing.item()}),
     }
 
 
@@ -195,6 +212,7 @@ def train(
     evaluate: Callable[[CompactModel], dict[str, float]] | None = None,
     report: Callable[[str], None] = print,
     device: str = "cpu",
+    teacher: CompactModel | None = None,
 ) -> Path:
     """Train until `config.steps`, going on from a run in `folder`; returns the averaged weights' file.
 
@@ -203,16 +221,24 @@ def train(
             sees what an uninterrupted one would.
         init: weights to start from (a warm restart); a checkpoint in `folder` goes first.
         evaluate: called with the averaged model at every checkpoint; its figures are reported and logged.
+        teacher: a model, usually a larger one, to learn from, too; of the same vocabulary and token limit.
+            It is frozen here.
 
     Raises:
+        OptionError: the teacher reads instructions otherwise.
         CheckpointError: `init` or the checkpoint is of another architecture.
         TrainingError: the gradient is not finite, or `folder` holds a longer run.
     """
     flush_denormals()
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
-    for part in (model, *model.frozen):
-        part.to(device)
+    taught: tuple[CompactModel, ...] = () if teacher is None else (teacher.eval().requires_grad_(False),)
+    for one in taught:
+        if any(getattr(one.config, name) != getattr(model.config, name) for name in _READING):
+            raise OptionError(f"a teacher must have the {' and '.join(_READING)} of the model")
+    for whole_model in (model, *taught):
+        for part in (whole_model, *whole_model.frozen):
+            part.to(device)
     model.train()
     if config.backbone_rate == 0 and model.config.backbone:
         model.deep.requires_grad_(False)
@@ -250,7 +276,7 @@ def train(
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, config) * group.get("rate", 1.0)
-        losses = train_step(model, next(loader).to(device), optimizers, config)
+        losses = train_step(model, next(loader).to(device), optimizers, config, teacher=teacher)
         step += 1
         # A young run has little worth averaging: let the average follow closely at first.
         decay = min(config.average, (1 + step) / (10 + step))
@@ -349,11 +375,20 @@ def _save(
     """Weights first, under names of their own; `state.pt` last: it makes the checkpoint count."""
     for name, tensors in (("last", model.state_dict()), ("average", average)):
         with whole(folder / f"{name}-{step}.safetensors") as temporary:
-            save_file({key: value.detach().contiguous().cpu() for key, value in tensors.items()}, temporary)
+            write_weights(temporary, tensors, _header(model.config))
     with whole(folder / "state.pt") as temporary:
         torch.save({"optimizers": [one.state_dict() for one in optimizers], "step": step}, temporary)
     for old in _old(folder, step):
         old.unlink()
+
+
+def _header(config: CompactConfig) -> dict[str, Any]:
+    """What `ivm.training.checkpoints` expects of a weights file."""
+    given, usual = config.to_dict(), CompactConfig().to_dict()
+    apart = {"image_size", "threshold", "found_threshold"}
+    sizes = {name: value for name, value in given.items() if value != usual[name] and name not in apart}
+    model = {"kind": "compact", "image_size": config.image_size, "sizes": sizes}
+    return {"kind": "compact", "stage": "generator", "model": model}
 
 
 def _old(folder: Path, step: int) -> Iterator[Path]:

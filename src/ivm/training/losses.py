@@ -93,9 +93,8 @@ def distillation_loss_per_sample(
     """
     taught = teacher_logits_BHW.detach().float()
     if taught.shape[1:] != logits_BHW.shape[1:]:
-        taught = F.interpolate(taught[:, None], size=logits_BHW.shape[1:], mode="bilinear", antialias=True)[
-            :, 0
-        ]
+        size = logits_BHW.shape[1:]
+        taught = F.interpolate(taught[:, None], size=size, mode="bilinear", antialias=True)[:, 0]
     heat, there = taught.sigmoid(), teacher_found_B.detach().float().sigmoid()
     mask = bce_per_sample(logits_BHW, heat) + there * dice_per_sample(logits_BHW, heat)
     found = F.binary_cross_entropy_with_logits(found_B.float(), there, reduction="none")
