@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -96,6 +98,19 @@ def test_damage_is_named(demonstrations, tmp_path) -> None:
         train_policy(demonstrations, tmp_path / "run", CONFIG, device="abacus")
     with pytest.raises(DataError, match="at least 2 demonstrations"):
         train_policy(tmp_path, tmp_path / "run", CONFIG)
+
+
+def test_a_run_stays_with_its_demonstrations(demonstrations, tmp_path) -> None:
+    config = replace(CONFIG, steps=2)
+    assert train_policy(demonstrations, tmp_path / "run", config).finished
+    others = tmp_path / "others"  # of the same seeds
+    shutil.copytree(demonstrations, others)
+    for file in sorted(others.glob("episodes/*.npz")):
+        with np.load(file) as stored:
+            arrays = dict(stored)
+        np.savez_compressed(file, **{**arrays, "action": -arrays["action"]})
+    with pytest.raises(OptionError, match="other values of demonstrations"):
+        train_policy(others, tmp_path / "run", config)
 
 
 def test_a_run_does_not_go_on_with_a_masker_that_has_changed(demonstrations, tmp_path, bright) -> None:

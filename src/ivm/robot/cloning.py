@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,7 +64,8 @@ def train_policy(
 
     Raises:
         DataError: there are no demonstrations, or one is damaged.
-        OptionError: the run in `output` was begun with another configuration, finished or not.
+        OptionError: the run in `output` was begun with another configuration or other demonstrations,
+            finished or not.
         TrainingError: the loss is not finite.
         ModelError: the device is not available.
     """
@@ -75,7 +77,8 @@ def train_policy(
     episodes = [read_episode(file) for file in files]
     named = config.masker not in (UNMASKED, TRUE_MASKS)
     masker = (load_masker or load)(config.masker) if named else None
-    asked = {**config.to_json(), "demonstrations": [episode.seed for episode in episodes]}
+    contents = {file.stem: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files}
+    asked = {**config.to_json(), "demonstrations": contents}
     if masker is not None:
         asked[MASKER_FILES] = masker.fingerprint
     weights = output / _WEIGHTS
