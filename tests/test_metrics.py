@@ -1,3 +1,6 @@
+import time
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -97,11 +100,28 @@ def test_the_interval_of_a_ratio_holds_it(seed):
     assert low <= metrics.ciou(above, below) <= high
 
 
+def test_the_interval_of_many_photos_takes_little_memory(monkeypatch):
+    values = np.random.default_rng(0).random(500)
+    in_one = metrics.clustered_interval(values, np.arange(500))
+    monkeypatch.setattr(metrics, "_DRAWN", 1000)
+    tracemalloc.start()
+    in_parts = metrics.clustered_interval(values, np.arange(500))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert in_parts == pytest.approx(in_one, abs=1e-12)  # the same draws
+    assert peak < 1_000_000  # 500 photos times 2000 draws are 8 MB
+
+
 def test_wrong_input_is_refused():
     with pytest.raises(InputError, match="one shape"):
         metrics.iou(np.zeros((2, 2), bool), np.zeros((2, 3), bool))
     with pytest.raises(InputError, match="must be boolean"):
         metrics.iou(np.zeros((2, 2)), np.zeros((2, 2), bool))
+    with pytest.raises(InputError, match="one shape"):
+        metrics.mean_absolute_error(np.zeros((2, 2)), np.zeros((1, 2), bool))  # would be spread over rows
+    for rate in (-0.1, 1.0, float("nan")):
+        with pytest.raises(InputError, match=r"rate must be in \[0, 1\)"):
+            metrics.recall_at_false_alarms(np.zeros(2), np.array([True, False]), rate)
     with pytest.raises(InputError, match="one shape"):
         metrics.pointing_hit(np.zeros((2, 2)), np.zeros((2, 3), bool))
 
@@ -116,6 +136,9 @@ def test_mcnemar_agrees_with_the_binomial_distribution():
     assert metrics.mcnemar(1, 7) == metrics.mcnemar(7, 1) == pytest.approx(2 * (1 + 8) / 2**8)
     assert metrics.mcnemar(6, 6) == 1.0
     assert 0 < metrics.mcnemar(900, 1100) < 0.001  # large counts do not overflow
+    start = time.process_time()
+    assert metrics.mcnemar(4500, 4500) == 1.0
+    assert time.process_time() - start < 2  # from scratch, each coefficient costs as much as all of them
     draws = np.random.default_rng(0).binomial(20, 0.5, 200_000)
     assert metrics.mcnemar(15, 5) == pytest.approx((np.abs(draws - 10) >= 5).mean(), abs=0.005)
     with pytest.raises(InputError, match="at least 0"):

@@ -6,8 +6,6 @@ questions about the same photo are not independent.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from ivm.errors import InputError
@@ -103,7 +101,15 @@ def pointing_hit(heatmap_HW: np.ndarray, target_HW: np.ndarray) -> bool:
 
 
 def mean_absolute_error(heatmap_HW: np.ndarray, target_HW: np.ndarray) -> float:
-    """Mean over pixels of |heatmap - target|, in [0, 1]; the target may be boolean."""
+    """Mean over pixels of |heatmap - target|, in [0, 1]; the target may be boolean.
+
+    Raises:
+        InputError: they differ in shape.
+    """
+    if heatmap_HW.shape != target_HW.shape:
+        raise InputError(
+            f"heatmap and target must be of one shape, but are {heatmap_HW.shape} and {target_HW.shape}"
+        )
     return float(np.abs(heatmap_HW.astype(np.float32) - target_HW.astype(np.float32)).mean())
 
 
@@ -128,13 +134,21 @@ def recall_at_false_alarms(scores_N: np.ndarray, present_N: np.ndarray, rate: fl
 
     A target counts as absent if its score is below the limit: a false alarm is a present one so judged.
     NaN without both.
+
+    Raises:
+        InputError: `rate` is outside [0, 1).
     """
+    if not 0.0 <= rate < 1.0:
+        raise InputError(f"rate must be in [0, 1), but got {rate}")
     scores, present = np.asarray(scores_N, np.float64), np.asarray(present_N, bool)
     positive = np.sort(scores[present])
     if not positive.size or present.all():
         return float("nan")
     limit = positive[int(np.floor(rate * positive.size))]
     return float((scores[~present] < limit).mean())
+
+
+_DRAWN = 2**20  # numbers held at a time: all draws of 100,000 photos would take gigabytes
 
 
 def clustered_interval(
@@ -168,9 +182,14 @@ def clustered_interval(
     above = np.bincount(inverse, numerators)
     below = np.bincount(inverse, denominators)
     count = len(above)
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1.0 / count), size=resamples)
-    total = draws @ below
-    ratios = (draws @ above)[total > 0] / total[total > 0]
+    rng, chances = np.random.default_rng(seed), np.full(count, 1.0 / count)
+    sums, step = [], max(1, _DRAWN // count)
+    for start in range(0, resamples, step):
+        draws = rng.multinomial(count, chances, size=min(step, resamples - start))
+        sums.append(draws @ np.stack([above, below], axis=1))
+    totals = np.concatenate(sums)
+    totals = totals[totals[:, 1] > 0]
+    ratios = totals[:, 0] / totals[:, 1]
     if not ratios.size:
         return float("nan"), float("nan")
     low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
@@ -194,5 +213,8 @@ def mcnemar(better: int, worse: int) -> float:
     if better < 0 or worse < 0:
         raise InputError(f"counts must be at least 0, but got {better} and {worse}")
     changed = better + worse
-    tail = sum(math.comb(changed, k) for k in range(min(better, worse) + 1))
+    tail = term = 1
+    for k in range(min(better, worse)):
+        term = term * (changed - k) // (k + 1)  # exact: the next binomial coefficient
+        tail += term
     return min(1.0, 2 * tail / 2**changed)
