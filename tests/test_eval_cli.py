@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -102,7 +103,26 @@ def test_eval_masks_of_what_is_no_data(ran: Callable[..., Result], pack: Path) -
     assert "must hold annotations.json" in ran("eval", "masks", "nowhere", code=1).stderr
     assert "split must be" in ran("eval", "masks", pack, "--split", "most", code=2).stderr
     assert "threshold must be" in ran("eval", "masks", pack, "--threshold", "2", code=2).stderr
-    ran("eval", "masks", pack, "--split", "all", "-o", "no/report.json", code=1)
+    assert "there is no folder 'no'" in ran("eval", "masks", pack, "-o", "no/report.json", code=1).stderr
+    shutil.rmtree(pack / "images")
+    assert "8 were left out, the first: " in ran("eval", "masks", pack, "--split", "all", code=1).stderr
+
+
+def test_figures_are_printed_and_written_whatever_the_output_can_show(
+    ran: Callable[..., Result], pack: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["eval", "masks", str(pack), "--split", "all", "-o", "report.json"]
+    result = CliRunner(charset="ascii").invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "0.95?.00" in result.output or "1.00?.00" in result.output
+
+    def broken(*given: object) -> None:
+        raise RuntimeError("no output")
+
+    Path("report.json").unlink()
+    monkeypatch.setattr("ivm.evaluation.masks.print_report", broken)
+    CliRunner().invoke(app, command)
+    assert json.loads(Path("report.json").read_text())["images"] == 8
 
 
 # Referring expressions
@@ -244,6 +264,14 @@ def test_vqa_asks_compares_and_asks_nothing_twice(
     assert "secret" not in written + first.output
 
 
+def test_a_field_of_a_request_that_is_no_json_number_is_text(
+    ran: Callable[..., Result], own: Path, server: Server
+) -> None:
+    fields = ["--request", "temperature=NaN", "--request", "top_p=1e999"]
+    ran("eval", "vqa", "own", own, "--kind", "words", *fields)
+    assert {(body["temperature"], body["top_p"]) for body in server.bodies} == {("NaN", "1e999")}
+
+
 def test_vqa_dry_run_masks_and_asks_nobody(
     ran: Callable[..., Result], own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,8 +328,11 @@ def test_vqa_of_wrong_options(ran: Callable[..., Result], own: Path, server: Ser
     assert "such as max_tokens=100" in refused("--request", "max_tokens")
     assert "such as max_tokens=100" in refused("--request", "model=other")
     assert "--judge must name" in refused("--judge-url", "http://localhost/v1")
+    assert "--judge must name" in refused("--judge-key-variable", "KEY")
     assert "the kind must be one of" in refused("--kind", "none")
     assert "cannot read" in refused("--judge", "x", "--judge-file", "nowhere.jsonl", code=1)
+    own.write_text(own.read_text().rpartition("\n")[0])
+    assert "needs a judge" in refused("--judge", "x")
     assert "the benchmark must be one of" in ran("eval", "vqa", "vstart", own, code=2).stderr
     assert server.bodies == []
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ivm.endpoint import KEY_VARIABLE, read_key
-from ivm.errors import DataError, OptionError
+from ivm.errors import DataError, OptionError, OutputError
 from ivm.model_cli import Device, Model, ModelOptions, Threads, Threshold, open_masker, read_options
-from ivm.progress import progress
+from ivm.progress import progress, say
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ivm.evaluation.masks import MaskReport
     from ivm.evaluation.questions import Question
     from ivm.evaluation.scoring import Judge
@@ -67,6 +70,7 @@ def masks(
 
     if threshold is not None:
         check_threshold(threshold)
+    _check_output(output)
     left_out: list[str] = []
     pack = read_pack(data)
     masker = open_masker(model, device, threads, model_option)
@@ -125,6 +129,7 @@ def expressions(
 
     if threshold is not None:
         check_threshold(threshold)
+    _check_output(output)
     if option and not reader:
         raise OptionError("--set is for a reader: name it by --reader")
     given = read_options(option)
@@ -146,13 +151,30 @@ def expressions(
     _tell(report, output)
 
 
+def _check_output(output: Path | None) -> None:
+    """Before the work, not after it."""
+    if output is not None and not output.parent.is_dir():
+        raise OutputError(f"cannot write {str(output)!r}: there is no folder {str(output.parent)!r}")
+
+
+def _console() -> Console:
+    """For tables: what the output's encoding lacks, as some the sign of intervals, must not break them."""
+    from rich.console import Console
+
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    return Console()
+
+
 def _tell(report: MaskReport, output: Path | None) -> None:
     from ivm.evaluation.masks import print_report
 
-    print_report(report)
-    if output is not None:
-        report.save(output)
-        typer.echo(str(output))
+    try:
+        print_report(report, _console())
+    finally:  # whatever becomes of the one, hours of work are in the other
+        if output is not None:
+            report.save(output)
+            say(str(output))
     if not report.complete:
         raise typer.Exit(_INTERRUPTED)
 
@@ -163,7 +185,7 @@ def benchmarks() -> None:
     from ivm.evaluation.questions import BENCHMARKS
 
     for name, one in BENCHMARKS.items():
-        typer.echo(f"{name}: {one.title}\n    {one.address}\n    {one.tree}\n    {one.scoring}")
+        say(f"{name}: {one.title}\n    {one.address}\n    {one.tree}\n    {one.scoring}")
 
 
 @evaluate.command()
@@ -268,10 +290,13 @@ def vqa(
         retries=retries,
         options=options,
     )
-    questions = choose(read_questions(benchmark, source, images), kind or (), limit, seed)
+    known = read_questions(benchmark, source, images)
+    questions = choose(known, kind or (), limit, seed)
     _check_pictures(questions)
     judging: tuple[LMM, Judge] | None = None
     if judge is not None:
+        if not any(question.rule == "judge" for question in known):
+            raise OptionError(f"--judge is for answers in words, but no question of {source} needs a judge")
         by = LMM(
             judge,
             judge_url or client.base_url,
@@ -281,8 +306,8 @@ def vqa(
             options={"temperature": 0},
         )
         judging = by, _judge_words(judge_file, source)
-    elif judge_file is not None or judge_url is not None:
-        raise OptionError("--judge must name the judging LLM where --judge-file or --judge-url is given")
+    elif judge_file is not None or judge_url is not None or judge_key_variable is not None:
+        raise OptionError("--judge must name the judging LLM where another option of --judge-... is given")
     setup = Setup(
         client,
         open_masker(model, device, threads, model_option),
@@ -319,6 +344,7 @@ def _request(given: list[str] | None) -> dict[str, Any]:
             )
         try:
             options[name] = json.loads(value)
+            json.dumps(options[name], allow_nan=False)  # 1e999 is read as infinity, which no JSON has
         except ValueError:
             options[name] = value
     return {name: value for name, value in options.items() if value is not None}
@@ -349,16 +375,16 @@ def _look(questions: list[Question], setup: Setup, folder: Path) -> None:
     with progress(total, "masked") as advance:
         seen, requests = look(questions, setup, folder, lambda done: advance(to=done))
     faults = [one for one in seen if one.error]
-    typer.echo(
+    say(
         f"{len(questions)} questions about {len({q.image_id for q in questions})} pictures, "
         f"{len(setup.conditions)} conditions ({', '.join(setup.conditions)}): {requests} requests to send"
     )
-    print_looks(summarise(seen))
+    print_looks(summarise(seen), _console())
     broken = {one.question.id: one.error for one in faults}
     for name, error in list(broken.items())[:5]:
-        typer.echo(f"{name}: {error}", err=True)
+        say(f"{name}: {error}", err=True)
     if broken:
-        typer.echo(f"{len(broken)} questions have no readable picture", err=True)
+        say(f"{len(broken)} questions have no readable picture, or cannot be masked", err=True)
         raise typer.Exit(_FAILED)
 
 
@@ -375,7 +401,7 @@ def _ask(
     from ivm.evaluation.vqa_report import make_report, print_report, save_report
 
     def tell(text: str) -> None:
-        typer.echo(text, err=True)
+        say(text, err=True)
 
     total, stopped, down = len(questions) * len(setup.conditions), False, None
     judged = judging is not None and any(question.rule == "judge" for question in questions)
@@ -406,14 +432,16 @@ def _ask(
         down = error
     found = outcomes(questions, setup, folder, *(judging or ()))
     report = make_report(found, setup, judging if judged else None, settings)
-    if any(one.state == "answered" for one in found):
-        print_report(report)
-    save_report(report, found, folder)
-    typer.echo(str(folder / "report.json"))
+    try:
+        if any(one.state == "answered" for one in found):
+            print_report(report, _console())
+    finally:
+        save_report(report, found, folder)
+    say(str(folder / "report.json"))
     if down is not None:
         raise down
     if stopped:
-        typer.echo("interrupted: the same command goes on from there, and asks nothing twice", err=True)
+        say("interrupted: the same command goes on from there, and asks nothing twice", err=True)
         raise typer.Exit(_INTERRUPTED)
     if not report["complete"]:
         raise typer.Exit(_FAILED)

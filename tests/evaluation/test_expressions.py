@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ivm.data.readers import entries
+from ivm.data.records import Entry, Record
 from ivm.data.shards import write_shards
 from ivm.errors import DataError, OptionError
 from ivm.evaluation.expressions import one_each, read_expressions
@@ -93,6 +95,25 @@ def test_a_store_gives_the_same_figures_as_its_source(refcoco, colour_masker, tm
     assert reports[0].tables == reports[1].tables
     with pytest.raises(DataError, match=r"index\.json"):
         next(read_expressions(tmp_path / "nowhere"))
+
+
+def test_a_damaged_sample_of_a_store_and_one_without_a_mask_are_left_out_and_told(refcoco, tmp_path):
+    (sample, *_) = read_expressions(refcoco, "refer")
+    given = [replace(sample, uuid=f"s{n}", heatmap=None if n == 1 else sample.heatmap) for n in range(4)]
+    store = tmp_path / "store"
+    write_shards([Entry("x", 1, lambda: [Record(one) for one in given])], store)
+    tar = store / "shard-000000.tar"
+    content = tar.read_bytes()
+    place = content.index(b"s2.png") + 600  # within the picture
+    tar.write_bytes(content[:place] + bytes(2000) + content[place + 2000 :])
+    left_out: list[str] = []
+    found = [one.uuid for one in read_expressions(store, left_out=left_out)]
+    assert found == ["s0", "s3"]
+    assert len(left_out) == 2
+    assert "sample s1 has no heatmap" in left_out[0]
+    assert "s2" in left_out[1]
+    with pytest.raises(DataError, match="sample s1 has no heatmap"):
+        list(read_expressions(store))
 
 
 def test_samples_without_a_kind_are_expressions(refcoco):

@@ -1,5 +1,6 @@
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -124,6 +125,25 @@ def test_ctrl_c_gives_what_there_is_marked_partial(samples):
     assert report.images == 3
 
 
+def test_ctrl_c_before_the_first_answer_is_no_lack_of_questions(samples):
+    class Stopped:
+        def batch(self, images, instructions):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_masks(samples, Stopped(), model="m", data="shapes")
+
+
+def test_names_with_brackets_are_printed_as_they_are(samples):
+    odd = [replace(sample, kind="[/odd]") for sample in samples if sample.targets]
+    report = evaluate_masks(odd, Oracle(odd), model="[my] model", data="photos [old]", left_out=["[/a].jpg"])
+    out = io.StringIO()
+    print_report(report, Console(file=out, width=40))
+    for words in ("[my] model on", "photos [old]", "[/odd]", "[/a].jpg", "1.00±.00 1.00±.00"):
+        assert words in out.getvalue()
+    assert "…" not in out.getvalue()
+
+
 def test_damaged_photos_are_left_out_and_named_or_stop(pack_folder):
     pack = read_pack(pack_folder)
     pack.photos[1].path.write_bytes(b"no picture")
@@ -140,6 +160,8 @@ def test_damaged_photos_are_left_out_and_named_or_stop(pack_folder):
         list(pack_questions(pack, "all", kinds=["colours"]))
     with pytest.raises(DataError, match="no question"):
         evaluate_masks([], Oracle([]), model="m", data="nothing")
+    with pytest.raises(DataError, match=r"1 were left out, the first: a\.jpg is missing"):
+        evaluate_masks([], Oracle([]), model="m", data="nothing", left_out=["a.jpg is missing"])
 
 
 def test_an_answer_with_nothing_kept_for_nothing_relevant_is_right():

@@ -174,6 +174,18 @@ def test_the_report_is_printed_in_80_columns_and_saved(setup, tmp_path):
     assert lines[2][MODE]["score"] == 0
 
 
+def test_no_figure_is_cut_where_there_are_many_columns_and_names_stay_as_they_are(setup):
+    modes = [f"mode {n}" for n in range(9)]
+    found = [outcome(0, mode, 1, kind=kind) for mode in modes for kind in ("[/a]", "b")]
+    report = make_report(found, setup, None, SETTINGS) | {"lmm": "[my] lmm"}
+    report["figures"]["differences"] = {}
+    text = printed(report)
+    assert "…" not in text
+    assert text.count("1.00±.00") == 2 * 27  # of scores and of what was found
+    assert "[/a]" in text
+    assert "asked of [my] lmm" in " ".join(text.split())
+
+
 def test_a_report_of_nothing_answered_can_be_printed(setup, fake_lmm):
     found = pairs([0, 0], [0, 0], state="error")
     report = make_report(found, setup, (fake_lmm.client(), OWN_JUDGE), SETTINGS)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ivm.data.readers import entries
-from ivm.data.records import Report, load
+from ivm.data.records import Entry, Problem, Record, Report, load
 from ivm.data.stream import ShardSet
 from ivm.types import Sample
 
@@ -53,15 +54,24 @@ def read_expressions(
         OptionError: there is no such reader or option.
         DataError: the source lacks what is needed, or, without `left_out`, a record is wrong.
     """
-    if not reader:
-        store = ShardSet(source)
-        for number in range(len(store)):
-            yield store[number]
-        return
     report = Report(strict=left_out is None)
-    for entry in entries(reader, source, options):
+    for entry in entries(reader, source, options) if reader else _of_store(source):
         for _, record in load(entry, report):
-            yield record.sample
+            if record.sample.heatmap is None:
+                reason = f"sample {record.sample.uuid} has no heatmap: nothing to compare with"
+                report.add(Problem(entry.file, entry.place, reason))
+            else:
+                yield record.sample
         if left_out is not None:
             left_out += [str(problem) for problem in report.problems]
             report.problems.clear()
+
+
+def _of_store(source: Path) -> Iterator[Entry]:
+    store = ShardSet(source)
+    for number in range(len(store)):
+        yield Entry(str(source), f"sample {number}", partial(_stored, store, number))
+
+
+def _stored(store: ShardSet, number: int) -> Iterator[Record]:
+    yield Record(store[number])

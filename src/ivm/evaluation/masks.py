@@ -18,7 +18,7 @@ from ivm.data.packs import Pack, Photo
 from ivm.data.photo_scenes import photo_scene
 from ivm.errors import DataError, InstructionError, OptionError
 from ivm.evaluation.baselines import BASELINES
-from ivm.evaluation.reports import cell, write_json
+from ivm.evaluation.reports import cell, show, write_json
 from ivm.types import Masking, Sample
 
 __all__ = [
@@ -303,6 +303,7 @@ def evaluate_masks(
 
     Raises:
         DataError: there is no question.
+        KeyboardInterrupt: Ctrl-C came before the first answer.
     """
     from importlib.metadata import version
 
@@ -334,8 +335,12 @@ def evaluate_masks(
                 progress(len(given[model]))
     except KeyboardInterrupt:
         complete = False
+    lost = [*(left_out or []), *refused]
     if not given[model]:
-        raise DataError(f"{data}: no question to ask; expected photos with masks in the split {split!r}")
+        if not complete:
+            raise KeyboardInterrupt
+        why = f"; {len(lost)} were left out, the first: {lost[0]}" if lost else ""
+        raise DataError(f"{data}: no question to ask; expected photos with masks in the split {split!r}{why}")
     report = MaskReport(
         model=model,
         data=data,
@@ -346,7 +351,7 @@ def evaluate_masks(
         questions=len(given[model]),
         images=len({a.image_id for a in given[model]}),
         complete=complete,
-        left_out=[*(left_out or []), *refused],
+        left_out=lost,
     )
     for name, several in given.items():
         report.tables[name], report.detection[name] = summarise(several)
@@ -372,9 +377,10 @@ def print_report(report: MaskReport, console: Any = None) -> None:
 
     console = console or Console()
     state = "" if report.complete else "  (stopped early: partial)"
-    console.print(
+    show(
         f"{report.model} on {report.data}, split {report.split}: {report.questions} questions, "
-        f"{report.images} images{state}"
+        f"{report.images} images{state}",
+        console,
     )
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for title in ("kind", "n", *(title for title, _ in _COLUMNS)):
@@ -387,23 +393,27 @@ def print_report(report: MaskReport, console: Any = None) -> None:
             table.add_row(
                 f"{name}", str(row["n"]), *(cell(row.get(key), interval=False) for _, key in _COLUMNS)
             )
-    console.print(table)
+    show(table, console)
     ours = report.tables[report.model].get(TOTAL)
     others = {name: t[TOTAL] for name, t in report.tables.items() if name != report.model and TOTAL in t}
     if ours and others:
         for title, key in (("gIoU", "giou"), ("pointing", "pointing")):
             best = max(others, key=lambda name: others[name][key][0])
             gain = ours[key][0] - others[best][key][0]
-            console.print(f"{title}: {gain:+.3f} against the best baseline ({best})")
+            show(f"{title}: {gain:+.3f} against the best baseline ({best})", console)
     detection = report.detection[report.model]
     if not np.isnan(detection["auroc"]):
-        console.print(
+        show(
             f"absent targets: {detection['absent_at_5']:.0%} recognised at 5 % false alarms, "
-            f"AUROC of the found score {detection['auroc']:.3f}"
+            f"AUROC of the found score {detection['auroc']:.3f}",
+            console,
         )
-        console.print(f"gIoU of all, a mask not found counting as empty: {detection['giou_of_found']:.3f}")
+        show(f"gIoU of all, a mask not found counting as empty: {detection['giou_of_found']:.3f}", console)
     if ours:
         met = cell(ours["box_p_at_50"])
-        console.print(f"boxes around the masks of present targets with an IoU above 0.5: {met}")
+        show(f"boxes around the masks of present targets with an IoU above 0.5: {met}", console)
     if report.left_out:
-        console.print(f"{len(report.left_out)} photos were left out; the first: {report.left_out[0]}")
+        show(
+            f"{len(report.left_out)} photos or questions were left out; the first: {report.left_out[0]}",
+            console,
+        )

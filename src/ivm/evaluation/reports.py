@@ -11,7 +11,7 @@ import numpy as np
 
 from ivm.files import write_text
 
-__all__ = ["cell", "write_json", "write_lines"]
+__all__ = ["cell", "show", "write_json", "write_lines"]
 
 
 def write_json(content: Any, path: str | os.PathLike[str]) -> None:
@@ -28,6 +28,17 @@ def write_lines(records: Iterable[Any], path: str | os.PathLike[str]) -> None:
     # Escaped: an answer may hold half a surrogate pair, which no UTF-8 file can.
     lines = [json.dumps(_plain(record), allow_nan=False) + "\n" for record in records]
     write_text(path, "".join(lines))
+
+
+def show(item: Any, console: Any) -> None:
+    """Print on a Rich console: text as it stands, a table as wide as its figures need."""
+    from rich.measure import Measurement
+
+    # Names hold brackets, which are no markup; and half a figure is a wrong one where the console is narrow.
+    if not isinstance(item, str):
+        free = console.options.update(max_width=10_000, markup=False)
+        item.width = Measurement.get(console, free, item).maximum
+    console.print(item, markup=False, crop=False)
 
 
 def cell(value: Sequence[float] | None, interval: bool = True) -> str:

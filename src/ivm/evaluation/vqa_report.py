@@ -16,7 +16,7 @@ import numpy as np
 
 from ivm import metrics
 from ivm.evaluation.questions import BENCHMARKS
-from ivm.evaluation.reports import cell, write_json, write_lines
+from ivm.evaluation.reports import cell, show, write_json, write_lines
 from ivm.evaluation.scoring import Judge
 from ivm.evaluation.vqa import OFF, Outcome, Setup
 from ivm.lmm import LMM
@@ -255,16 +255,17 @@ def print_report(report: Mapping[str, Any], console: Any = None) -> None:
 
     console = console or Console()
     state = "" if report["complete"] else "  (not all is asked: partial)"
-    console.print(
+    show(
         f"{report['title']}: {report['questions']} questions, {report['images']} pictures, "
-        f"asked of {report['lmm']}, masked by {report['model']}{state}"
+        f"asked of {report['lmm']}, masked by {report['model']}{state}",
+        console,
     )
     figures = report["figures"]
     scores, conditions = figures["scores"], list(figures["scores"])
     table = _table("score", "n", *conditions)
     for kind, row in scores[conditions[0]].items():
         table.add_row(kind, str(row["questions"]), *(_score(scores[c][kind]) for c in conditions))
-    console.print(table)
+    show(table, console)
     for condition, rows in figures["differences"].items():
         console.print()
         table = _table(f"{condition} - {OFF}", "n", "difference", "95 % interval", "better", "worse", "p")
@@ -274,14 +275,14 @@ def print_report(report: Mapping[str, Any], console: Any = None) -> None:
             table.add_row(
                 kind, str(row["questions"]), *shown, str(row["better"]), str(row["worse"]), _p(row["p"])
             )
-        console.print(table)
+        show(table, console)
     if figures["yes_no"]:
         console.print()
         table = _table("yes or no", "accuracy", "precision", "recall", "F1", "yes")
         for condition, rows in figures["yes_no"].items():
             for kind, row in rows.items():
                 table.add_row(f"{condition}, {kind}", *(_plain(row[name]) for name in row))
-        console.print(table)
+        show(table, console)
     print_looks(figures, console)
     console.print()
     table = _table("cost", "requests", "reused", "tokens in", "out", "median s", "95 % s", "price")
@@ -293,7 +294,7 @@ def print_report(report: Mapping[str, Any], console: Any = None) -> None:
         table.add_row(
             condition, str(row["requests"]), str(row["reused"]), *tokens, *times, _plain(row["price"], 4)
         )
-    console.print(table)
+    show(table, console)
     _print_faults(report, console)
 
 
@@ -314,7 +315,7 @@ def print_looks(figures: Mapping[str, Any], console: Any = None) -> None:
             kept, sure = (cell(row[name]) if row["questions"] else "" for name in ("kept", "found"))
             shown = (str(row["questions"]), kept, *aimed, sure, str(row["kept_whole"]))
             table.add_row(kind, *shown, _plain(row["seconds"]["median"], 3))
-        console.print(table)
+        show(table, console)
 
 
 def _print_faults(report: Mapping[str, Any], console: Any) -> None:
@@ -337,9 +338,9 @@ def _print_faults(report: Mapping[str, Any], console: Any) -> None:
     if lines:
         console.print()
     for line in lines:
-        console.print(line)
+        show(line, console)
     for error in report["errors"][:3]:
-        console.print(f"  {error}", markup=False)
+        show(f"  {error}", console)
 
 
 def _table(*titles: str) -> Any:
