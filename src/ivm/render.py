@@ -324,7 +324,7 @@ def soft_mask(
     if grow:  # counting what of the mask is in the square takes the same time whatever its size
         square, beyond = (2 * grow + 1, 2 * grow + 1), cv2.BORDER_CONSTANT
         grown = cv2.boxFilter(mask.view(np.uint8), -1, square, normalize=False, borderType=beyond)
-        grown = cv2.compare(grown, 0, cv2.CMP_NE)
+        grown = (grown > 0).view(np.uint8) * np.uint8(255)
     if exact:
         ones = (grown != 0).astype(np.float32)
         soft = cv2.GaussianBlur(ones, (2 * soften + 1, 2 * soften + 1), 0) if soften else ones
