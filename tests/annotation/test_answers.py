@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from ivm.annotation.answers import Answers
-from ivm.errors import DataError, LMMError
+from ivm.errors import DataError, LMMError, OutputError
 from ivm.lmm import LMM
 
 httpx = pytest.importorskip("httpx")
@@ -107,6 +108,12 @@ def test_a_torn_line_is_asked_again(tmp_path):
     again = answers(Server('{"n": 5}'), file)
     assert (again.ask(messages("a"), "a", check), again.ask(messages("b"), "b", check)) == (1, 5)
     assert answers(Server(), file).ask(messages("b"), "b", check) == 5
+
+
+def test_an_answer_that_the_disk_takes_in_part_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "write", lambda file, content, write=os.write: write(file, content[:9]))
+    with pytest.raises(OutputError, match="No space left"):
+        answers(Server('{"n": 1}'), tmp_path / "a.jsonl").ask(messages(), "", check)
 
 
 def test_many_threads_ask_one_question_once():

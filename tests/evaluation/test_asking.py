@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -185,6 +187,33 @@ def test_a_second_ctrl_c_does_not_wait(record):
     assert time.monotonic() - start < 10
     free.set()
     assert read_record(record) == {}
+
+
+def test_after_a_second_ctrl_c_the_process_ends(tmp_path):
+    script = f"""
+import os, pathlib, signal, time
+from ivm.evaluation.asking import Job, ask_all
+
+def ask():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(120)
+
+try:
+    list(ask_all([Job("a", "a", ask)], pathlib.Path({str(tmp_path / "answers.jsonl")!r})))
+except KeyboardInterrupt:
+    print("stopped")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "stopped\n", done.stderr
+
+
+def test_a_line_that_the_disk_takes_in_part_is_told(server, record, monkeypatch):
+    monkeypatch.setattr(os, "write", lambda file, content, write=os.write: write(file, content[:9]))
+    with pytest.raises(OutputError, match="No space left"):
+        list(ask_all([server.job("a"), server.job("b")], record))
+    assert server.asked == ["request of a"]
 
 
 def test_two_runs_at_once_are_refused(server, record):

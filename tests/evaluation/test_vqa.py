@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import httpx
 import pytest
+from PIL import Image
 
 from ivm.errors import InstructionError, LMMError, OptionError
 from ivm.evaluation.questions import read_questions
@@ -168,6 +170,19 @@ def test_a_missing_or_damaged_picture_is_an_error_of_its_questions(questions, se
     assert requests == 0
 
 
+def test_a_picture_that_is_too_large_to_be_sent_is_an_error_of_its_questions(
+    questions, fake_lmm, colour_masker, tmp_path
+):
+    Image.new("RGB", (70_000, 2)).save(questions[0].image.with_suffix(".png"))
+    wide = replace(questions[0], image=questions[0].image.with_suffix(".png"))
+    setup = Setup(fake_lmm.client(), colour_masker, ("overlay",), longest=0)
+    ask([wide, questions[1]], setup, tmp_path)
+    found = outcomes([wide, questions[1]], setup, tmp_path)
+    assert [one.state for one in found] == ["error", "error", "answered", "answered"]
+    assert "70000" in found[0].error
+    assert len(look([wide, questions[1]], setup, tmp_path)[0]) == 4
+
+
 def test_a_dead_server_ends_the_run_and_what_was_answered_stays(questions, setup, fake_lmm, tmp_path):
     fake_lmm.failures = [None, None, *[503] * 20]
     with pytest.raises(LMMError, match=r"in a row.*503"):
@@ -234,6 +249,8 @@ def test_a_judge_without_a_rating_is_an_error_not_a_wrong_answer(egothink, fake_
     (one,) = outcomes(questions, setup, tmp_path, fake_lmm.client())
     assert one.state == "error"
     assert "rather not say" in one.error
+    record = tmp_path / JUDGEMENTS  # what the error says is the way out
+    assert f"whose key is {json.loads(record.read_text())['key']}, in {JUDGEMENTS}" in one.error
     fake_lmm.failures = [500]
     by = fake_lmm.client(options={"seed": 1})
     judge(questions, setup, tmp_path, by)

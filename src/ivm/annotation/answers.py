@@ -8,6 +8,7 @@ way; a torn last line is passed over. Take out the lines with an "error" to have
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -196,7 +197,8 @@ def _append(path: Path, line: Mapping[str, Any]) -> None:
             size = os.fstat(file).st_size
             if size and os.pread(file, 1, size - 1) != b"\n":
                 content = b"\n" + content
-            os.write(file, content)
+            if os.write(file, content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(file)
     except OSError as error:

@@ -7,13 +7,14 @@ that of a picture from which masking removed nothing.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,69 +104,79 @@ def _ask_all(
     coming, more, failed = iter(jobs), True, 0
     last = ""
     fault: BaseException | None = None  # raised when all that is under way is in the record
-    pool = ThreadPoolExecutor(parallel)
-    try:
-        with _interrupts(tell) as interrupted:
-            while True:
-                while more and len(running) < parallel and not interrupted() and failed < GIVE_UP:
-                    try:
-                        job = next(coming, None)
-                    except Exception as stop:  # noqa: BLE001 - raised below, when the replies are kept
-                        job, fault = None, stop
-                    if job is None:
-                        more = False
-                    elif job.key in answered:
-                        continue
-                    elif job.error:
-                        yield _keep(path, {"key": job.key, **job.facts, "error": job.error})
-                    elif job.request in replies:
-                        yield _keep(path, _again(job, replies[job.request]))
-                    elif job.request in followers:
-                        followers[job.request].append(job)
-                    else:
-                        assert job.ask is not None
-                        followers[job.request] = []
-                        running[pool.submit(_timed, job.ask)] = job
-                if not running:
-                    break
-                for done in wait(running, return_when=FIRST_COMPLETED).done:
-                    job = running.pop(done)
-                    line: dict[str, Any] = {"key": job.key, "request": job.request, **job.facts}
-                    error = done.exception()
+    with _interrupts(tell) as interrupted:
+        while True:
+            while more and len(running) < parallel and not interrupted() and failed < GIVE_UP:
+                try:
+                    job = next(coming, None)
+                except Exception as stop:  # noqa: BLE001 - raised below, when the replies are kept
+                    job, fault = None, stop
+                if job is None:
+                    more = False
+                elif job.key in answered:
+                    continue
+                elif job.error:
+                    yield _keep(path, {"key": job.key, **job.facts, "error": job.error})
+                elif job.request in replies:
+                    yield _keep(path, _again(job, replies[job.request]))
+                elif job.request in followers:
+                    followers[job.request].append(job)
+                else:
+                    assert job.ask is not None
+                    followers[job.request] = []
+                    running[_start(job.ask)] = job
+            if not running:
+                break
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                job = running.pop(done)
+                line: dict[str, Any] = {"key": job.key, "request": job.request, **job.facts}
+                error = done.exception()
+                if error is None:
+                    reply, seconds = done.result()
+                    failed = 0
+                    line |= {
+                        "text": reply.text,
+                        "served_by": reply.model,
+                        "usage": dict(reply.usage) if isinstance(reply.usage, Mapping) else {},
+                        "finish_reason": reply.finish_reason,
+                        "seconds": round(seconds, 3),
+                    }
+                    replies[job.request] = line
+                elif isinstance(error, IVMError):
+                    failed, last = failed + 1, str(error)
+                    line["error"] = last
+                else:
+                    more, fault = False, error
+                    line["error"] = last = repr(error)
+                yield _keep(path, line)
+                for follower in followers.pop(job.request):
                     if error is None:
-                        reply, seconds = done.result()
-                        failed = 0
-                        line |= {
-                            "text": reply.text,
-                            "served_by": reply.model,
-                            "usage": dict(reply.usage) if isinstance(reply.usage, Mapping) else {},
-                            "finish_reason": reply.finish_reason,
-                            "seconds": round(seconds, 3),
-                        }
-                        replies[job.request] = line
-                    elif isinstance(error, IVMError):
-                        failed, last = failed + 1, str(error)
-                        line["error"] = last
+                        yield _keep(path, _again(follower, line))
                     else:
-                        more, fault = False, error
-                        line["error"] = last = repr(error)
-                    yield _keep(path, line)
-                    for follower in followers.pop(job.request):
-                        if error is None:
-                            yield _keep(path, _again(follower, line))
-                        else:
-                            yield _keep(path, {"key": follower.key, **follower.facts, "error": last})
-            if fault is not None:
-                raise fault
-            if interrupted():
-                raise KeyboardInterrupt
-            if failed >= GIVE_UP:
-                raise LMMError(
-                    f"{failed} questions in a row got no answer, the last: {last}; "
-                    "what was answered is kept, and the same command goes on from there"
-                )
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+                        yield _keep(path, {"key": follower.key, **follower.facts, "error": last})
+        if fault is not None:
+            raise fault
+        if interrupted():
+            raise KeyboardInterrupt
+        if failed >= GIVE_UP:
+            raise LMMError(
+                f"{failed} questions in a row got no answer, the last: {last}; "
+                "what was answered is kept, and the same command goes on from there"
+            )
+
+
+def _start(ask: Callable[[], Reply]) -> Future[tuple[Reply, float]]:
+    """Ask in a thread that the process does not wait for at its end, as it does for those of an executor."""
+    future: Future[tuple[Reply, float]] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(_timed(ask))
+        except BaseException as error:  # noqa: BLE001 - raised or recorded where the result is taken
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def _timed(ask: Callable[[], Reply]) -> tuple[Reply, float]:
@@ -194,7 +205,8 @@ def _keep(path: Path, line: dict[str, Any]) -> dict[str, Any]:
             size = os.fstat(file).st_size
             if size and os.pread(file, 1, size - 1) != b"\n":  # a torn line must not swallow this one
                 content = b"\n" + content
-            os.write(file, content)
+            if os.write(file, content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file)
         finally:
             os.close(file)

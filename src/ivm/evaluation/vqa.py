@@ -299,9 +299,9 @@ def _outcome(
         return given("unjudged", error=str(ruling.get("error", "")), line=line)
     rating = read_rating(ruling["text"])
     if rating is None:
-        return given(
-            "error", error=f"the judge gave no rating: {ruling['text'][-80:]!r}", line=line, ruling=ruling
-        )
+        fault = f"the judge gave no rating: {ruling['text'][-80:]!r}; it is asked again without its line, "
+        where = f"whose key is {ruling['key']}, in {JUDGEMENTS}"
+        return given("error", error=fault + where, line=line, ruling=ruling)
     return given("answered", rating, f"{rating:g}", line=line, ruling=ruling)
 
 
@@ -367,7 +367,10 @@ def _job(
         if question.boxes:
             mask = heatmap.to_mask(setup.threshold) | rendered.kept_whole
             facts["target_kept"] = _target_kept(mask, question)
-    urls = [image_url(picture, setup.longest or None) for picture in pictures]
+    try:
+        urls = [image_url(picture, setup.longest or None) for picture in pictures]
+    except IVMError as error:  # larger than a JPEG can be: other questions can be asked all the same
+        return Job(key, "", None, facts, str(error))
     messages = messages_for(question.text, urls, note=BOTH_NOTE if len(urls) == 2 else None)
     request = _digest([setup.lmm.model, setup.lmm.base_url, dict(setup.lmm.options), messages])
     return Job(key, request, partial(setup.lmm.complete, messages), facts)
