@@ -68,6 +68,10 @@ def test_from_stores_to_scores_to_a_cleaned_store(configure, stores, tmp_path): 
     assert "step 6/6" in done.output
     assert "last.safetensors" in done.output
     scores = tmp_path / "s.jsonl"
+    refused = run("score", tmp_path / "discriminator-run", stores["mixed"], "-o", scores, "--histogram", "h")
+    assert refused.exit_code == 2
+    assert "the histogram must end in one of" in refused.output
+    assert not scores.exists()
     scored = run("score", tmp_path / "discriminator-run", stores["mixed"], "-o", scores)
     assert scored.exit_code == 0, scored.output
     assert (tmp_path / "s.png").stat().st_size > 5000
@@ -84,7 +88,7 @@ def test_from_stores_to_scores_to_a_cleaned_store(configure, stores, tmp_path): 
     assert "needs --scores" in bare.output
 
 
-def test_a_generator_ends_with_a_folder_for_masking(configure, tmp_path):  # noqa: F811
+def test_a_generator_ends_with_a_folder_for_masking(configure, tmp_path, monkeypatch):  # noqa: F811
     configure("generator")
     done = run("train", "generator", tmp_path / "generator.toml")
     assert done.exit_code == 0, done.output
@@ -92,6 +96,11 @@ def test_a_generator_ends_with_a_folder_for_masking(configure, tmp_path):  # noq
     written = run("export", tmp_path / "generator-run", "-o", tmp_path / "mine")
     assert written.exit_code == 0, written.output
     assert (tmp_path / "mine").is_dir()
+    (tmp_path / "generator-run").rename(tmp_path / "compact")
+    monkeypatch.chdir(tmp_path)  # a run of the name of a preset is a run
+    written = run("export", "compact", "-o", "other")
+    assert written.exit_code == 0, written.output
+    (tmp_path / "compact").rename(tmp_path / "generator-run")
     wrong = run("score", tmp_path / "generator-run", tmp_path / "mixed")
     assert wrong.exit_code == 1
     assert "must hold a discriminator" in wrong.output

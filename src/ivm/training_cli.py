@@ -129,17 +129,16 @@ def score(
     file.
     """
     from ivm.errors import require
-    from ivm.models.config import check_device
 
-    check_device(device)
     for module, extra in (("torch", "train"), ("transformers", "train"), ("matplotlib", "data")):
         require(module, extra)
     from ivm.data.records import read_lines
-    from ivm.training.score import draw_scores, score_store
+    from ivm.training.score import check_histogram, draw_scores, score_store
 
+    picture = histogram or output.with_suffix(".png")
+    check_histogram(picture, output)
     with _progress() as progress:
         count = score_store(weights, store, output, device, batch_size, progress)
-    picture = histogram or output.with_suffix(".png")
     draw_scores((row for _, row in read_lines(output) if isinstance(row, dict)), picture)
     typer.echo(f"{output}: {count:,} samples; {picture}")
 
@@ -166,7 +165,8 @@ def export(
     for module in ("torch", "transformers", "onnxscript"):
         require(module, "train")
     folder = Path(weights)
-    if (
+    ours = (folder / "last.safetensors").is_file()  # a run may have the name of a preset
+    if not ours and (
         weights in PRESETS
         or weights.endswith(".bin")
         or (folder / "config.json").is_file()

@@ -9,9 +9,9 @@ pytest.importorskip("accelerate")
 
 from ivm.data.clean import Limits, clean, read_scores  # noqa: E402
 from ivm.data.stream import ShardSet  # noqa: E402
-from ivm.errors import CheckpointError, DataError, OutputError  # noqa: E402
+from ivm.errors import CheckpointError, DataError, ModelError, OptionError, OutputError  # noqa: E402
 from ivm.training.recipe import train  # noqa: E402
-from ivm.training.score import draw_scores, score_store  # noqa: E402
+from ivm.training.score import check_histogram, draw_scores, score_store  # noqa: E402
 
 
 @pytest.fixture
@@ -107,16 +107,31 @@ def test_bad_input(weights, stores, configure, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         score_store(weights, stores["human"], tmp_path / "file" / "s.jsonl")
+    with pytest.raises(OptionError, match="device must be one of"):
+        score_store(weights, stores["human"], tmp_path / "s.jsonl", "gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ModelError, match="device cuda needs a CUDA GPU"):
+            score_store(weights, stores["human"], tmp_path / "s.jsonl", "cuda")
+
+
+def test_a_histogram_that_could_not_be_drawn_is_refused_before_anything_is_scored(tmp_path):
+    pytest.importorskip("matplotlib")
+    check_histogram(tmp_path / "h.SVG", tmp_path / "s.jsonl")
+    for name in ("h", "h.jsonl"):
+        with pytest.raises(OptionError, match=rf"must end in one of .*\.png.* but is .*{name}$"):
+            check_histogram(tmp_path / name, tmp_path / "s.jsonl")
+    with pytest.raises(OptionError, match="must be two files, but both are"):
+        check_histogram(tmp_path / "s.png", tmp_path / "s.png")
 
 
 def test_the_histogram_has_a_panel_a_source(tmp_path):
     pytest.importorskip("matplotlib")
     rng = np.random.default_rng(0)
     rows = [{"source": "a", "human": True, "score": float(s)} for s in rng.beta(5, 2, 300)]
-    draw_scores(rows, tmp_path / "one.png")
+    draw_scores(rows, tmp_path / "new" / "one.png")
     rows += [{"source": "b", "human": False, "score": float(s)} for s in rng.beta(2, 5, 300)]
     draw_scores(rows, tmp_path / "two.png")
-    with Image.open(tmp_path / "one.png") as one, Image.open(tmp_path / "two.png") as two:
+    with Image.open(tmp_path / "new" / "one.png") as one, Image.open(tmp_path / "two.png") as two:
         assert two.height > one.height
     with pytest.raises(DataError, match="no scores"):
         draw_scores([], tmp_path / "none.png")

@@ -21,14 +21,16 @@ import torch
 
 from ivm.data.clean import identity
 from ivm.data.stream import ShardReader, ShardSet
-from ivm.errors import DataError, OutputError, require
+from ivm.errors import DataError, OptionError, OutputError, require
 from ivm.files import whole, write_text
+from ivm.models.config import check_device
+from ivm.models.pretrained import Runner
 from ivm.training.checkpoints import load_trainee, weights_file
 from ivm.training.feed import Place, Viewer
 from ivm.training.trainee import Trainee
 from ivm.types import Sample
 
-__all__ = ["draw_scores", "score_store"]
+__all__ = ["check_histogram", "draw_scores", "score_store"]
 
 _BINS = 40
 _CLIP = (0.1, 0.9)  # the paper's
@@ -58,8 +60,11 @@ def score_store(
     Raises:
         CheckpointError: `weights` is no discriminator's.
         DataError: the store is unfinished or damaged, or a sample has no heatmap.
+        ModelError: there is no CUDA device.
+        OptionError: another word for the device.
         OutputError: the file cannot be written.
     """
+    chosen = Runner(check_device(device)).device
     output = Path(output)
     file = weights_file(weights)
     # What decides the scores; a part with another first line belongs to another job.
@@ -68,7 +73,6 @@ def score_store(
     done = _done(part, begin)
     trainee, model = load_trainee(file, "discriminator")
     samples = ShardSet(store, model.image_size)
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     for module in (trainee.module, *trainee.hidden):
         module.to(chosen).eval()
     try:
@@ -95,7 +99,7 @@ def score_store(
 
 
 def _scores(
-    trainee: Trainee, size: int, samples: Sequence[Sample], device: str, batch_size: int
+    trainee: Trainee, size: int, samples: Sequence[Sample], device: torch.device, batch_size: int
 ) -> list[float]:
     """Mean D of each sample over its instructions."""
     viewer = Viewer(size, None)
@@ -147,15 +151,33 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
+def check_histogram(path: Path, scores: Path) -> None:
+    """Refuse now what `draw_scores` could not write when all is scored.
+
+    Raises:
+        OptionError: the name has no ending of a picture, or is that of the scores.
+        MissingExtraError: matplotlib is not installed.
+    """
+    require("matplotlib", "data")
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if path.suffix[1:].lower() not in known:
+        raise OptionError(f"the histogram must end in one of .{', .'.join(known)}, but is {path}")
+    if path.resolve() == scores.resolve():
+        raise OptionError(f"the scores and their histogram must be two files, but both are {path}")
+
+
 def draw_scores(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
     """Draw the paper's Figure 10b: how D is distributed over the samples of each source.
 
     Args:
         rows: with source, human and score.
-        path: PNG or SVG to write.
+        path: PNG or SVG to write; its folder is made.
 
     Raises:
         DataError: there are no rows.
+        OutputError: the picture cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
     require("matplotlib", "data")
@@ -187,5 +209,9 @@ def draw_scores(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str])
     axes[-1].set_xlim(0, 1)
     axes[-1].set_xlabel("score D of the discriminator (dashed: mean)", fontsize=9)
     figure.supylabel("share of the samples", fontsize=9)
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     with whole(path) as temporary:
         figure.savefig(temporary, dpi=150)
