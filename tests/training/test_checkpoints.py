@@ -16,7 +16,7 @@ from ivm.training.checkpoints import (  # noqa: E402
     write_text,
     write_weights,
 )
-from ivm.training.config import Data, GeneratorLoss, Model, TrainConfig  # noqa: E402
+from ivm.training.config import STAGES, Data, GeneratorLoss, Model, TrainConfig  # noqa: E402
 
 CONFIG = TrainConfig(data=Data(stores=("a",)), loss=GeneratorLoss("equal"))
 
@@ -184,6 +184,39 @@ def test_weights_say_what_they_are_and_fit_or_not(module, tmp_path):
         read_header(tmp_path / "no.safetensors")
     with pytest.raises(CheckpointError, match="is not there"):
         weights_file(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("header", [[1], "x", {"kind": "compact"}, {"model": {}}])
+def test_a_header_that_is_none_of_ours_is_told(module, tmp_path, header, stage):
+    module.start_from = module.load_state_dict  # as a compact discriminator has it
+    write_weights(tmp_path / "w.safetensors", module.state_dict(), header)
+    with pytest.raises(CheckpointError, match="header"):
+        load_weights(module, tmp_path / "w.safetensors", kept_names(module), stage, Model())
+    with pytest.raises(CheckpointError, match="header"):
+        load_trainee(tmp_path / "w.safetensors", stage)
+
+
+def test_weights_from_when_the_backbone_stayed_as_it_is_still_load(module, tmp_path):
+    """They lack it: then it was as it is built, which is what they were trained on."""
+    file, header = tmp_path / "w.safetensors", {"kind": "compact", "stage": "generator", "model": {}}
+    state = module.state_dict()
+    write_weights(file, {name: state[name] for name in state if name.startswith("0.")}, header)
+    new = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Linear(6, 3))
+    built = new[1].weight.clone()
+    load_weights(new, file, kept_names(new), "generator", Model(), "1.")
+    assert torch.equal(new[0].weight, module[0].weight)
+    assert torch.equal(new[1].weight, built)
+    write_weights(file, {name: state[name] for name in ("0.weight", "0.bias", "1.bias")}, header)
+    with pytest.raises(CheckpointError, match=r"lacks 1\.weight"):  # part of it is damage
+        load_weights(new, file, kept_names(new), "generator", Model(), "1.")
+
+
+def test_sizes_that_nobody_knows_are_told_with_the_file(module, tmp_path):
+    header = {"kind": "compact", "stage": "generator", "model": {"sizes": {"later": 3}}}
+    write_weights(tmp_path / "w.safetensors", module.state_dict(), header)
+    with pytest.raises(CheckpointError, match=r"w\.safetensors has a damaged header: .* not later"):
+        load_trainee(tmp_path / "w.safetensors", "generator")
 
 
 def test_frozen_parameters_of_the_architecture_are_not_kept(module):

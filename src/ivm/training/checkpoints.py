@@ -290,11 +290,17 @@ def read_header(file: Path) -> dict[str, Any]:
 
 
 def load_weights(
-    module: nn.Module, path: str | os.PathLike[str], names: set[str], stage: str, model: Model
+    module: nn.Module,
+    path: str | os.PathLike[str],
+    names: set[str],
+    stage: str,
+    model: Model,
+    pretrained: str = "",
 ) -> None:
-    """Load the weights `names` of a module from a file or run folder.
+    """Load the weights `names` of a new module from a file or run folder.
 
-    A discriminator that knows how to (`start_from`) also takes what it shares with a generator.
+    A discriminator that knows how to (`start_from`) also takes what it shares with a generator. A file that
+    lacks what is pretrained (`trainee.Trainee.pretrained`) is of a training in which that stayed as built.
 
     Raises:
         CheckpointError: there are none, or they are of another architecture; the message tells how.
@@ -302,24 +308,26 @@ def load_weights(
     file = weights_file(path)
     header = read_header(file)
     start_from = getattr(module, "start_from", None)
-    if stage == "discriminator" and start_from is not None and header.get("stage") != stage:
-        tensors = load_file(file)
-        if header or not names <= set(tensors):
-            if header:
-                other = _model_of(header, file)
-                ours, theirs = deciding(stage, model), deciding(header["stage"], other)
-                shared = {name: value for name, value in ours.items() if name in theirs}
-                if differ := _differences(shared, {n: theirs[n] for n in shared}, "{!r} there"):
-                    raise CheckpointError(f"{file} is of another architecture: {'; '.join(differ)}")
-            start_from(tensors)
-            return
+    tensors = load_file(file)
+    if pretrained and not any(name.startswith(pretrained) for name in tensors):
+        built = module.state_dict()
+        tensors |= {name: value for name, value in built.items() if name.startswith(pretrained)}
+    other_stage = stage == "discriminator" and header.get("stage") != stage
+    if start_from is not None and other_stage and (header or not names <= set(tensors)):
+        if header:
+            other = _model_of(header, file)
+            ours, theirs = deciding(stage, model), deciding(header["stage"], other)
+            shared = {name: value for name, value in ours.items() if name in theirs}
+            if differ := _differences(shared, {n: theirs[n] for n in shared}, "{!r} there"):
+                raise CheckpointError(f"{file} is of another architecture: {'; '.join(differ)}")
+        start_from(tensors)
+        return
     if header:
         other = _model_of(header, file)
         plain = {"kind": model.kind, "stage": stage, **deciding(stage, model)}
         theirs = {"kind": other.kind, "stage": header["stage"], **deciding(header["stage"], other)}
         if differ := _differences(plain, theirs, "{!r} there"):
             raise CheckpointError(f"{file} is of another architecture: {'; '.join(differ)}")
-    tensors = load_file(file)
     wanted = {name: value for name, value in module.state_dict().items() if name in names}
     faults = [f"lacks {name}" for name in wanted if name not in tensors]
     faults += [f"has {name} besides" for name in tensors if name not in wanted]
@@ -354,7 +362,7 @@ def load_trainee(path: str | os.PathLike[str], stage: str) -> tuple[Trainee, Mod
         trainee = build(stage, model)
     except OptionError as error:
         raise CheckpointError(f"{file} has a damaged header: {error}") from error
-    load_weights(trainee.module, file, kept_names(trainee.module), stage, model)
+    load_weights(trainee.module, file, kept_names(trainee.module), stage, model, trainee.pretrained)
     return trainee, model
 
 

@@ -116,7 +116,7 @@ def assemble(config: TrainConfig, fresh: bool = True) -> Assembly:
     trainee = build(config.stage, config.model)
     names = kept_names(trainee.module)
     if config.init and fresh:
-        load_weights(trainee.module, config.init, names, config.stage, config.model)
+        load_weights(trainee.module, config.init, names, config.stage, config.model, trainee.pretrained)
     choose_parameters(trainee.module, config)
     helpers: dict[str, Trainee | None] = {"discriminator": None, "teacher": None}
     size = config.model.image_size
