@@ -162,3 +162,9 @@ def test_bad_input_is_told():
         fuse([proposal(np.zeros((2, 2)))], whole=2)
     with pytest.raises(OptionError, match="weight of a"):
         proposal(np.zeros((2, 2)), weight=0)
+
+
+def test_half_of_the_weight_is_half_whatever_its_digits():
+    givers = [("a", 0.1, False), ("b", 0.2, False), ("c", 0.3, True)]
+    fused = fuse([proposal(square(2), name, found=found, weight=weight) for name, weight, found in givers])
+    assert fused.found == ("cup",)

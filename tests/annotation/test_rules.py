@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -38,6 +40,9 @@ CASES = {
     "what does the sign say?": ("sign",),
     "Can you see any zebras in the picture?": ("zebras",),
     "could you please pass me the knife?": ("knife",),
+    "pick up the jalapeño": ("jalapeño",),
+    "put the crème brûlée on the café table": ("crème brûlée", "café table"),
+    "find the cafe\u0301": ("café",),
     "which cup is closest to the camera?": ("cup",),
     "something red": ("red thing",),
     "mark the animal that is grey": ("grey animal",),
@@ -105,6 +110,15 @@ def test_what_names_not_one_thing_is_told():
     for text in ("is the dog on the sofa?", "describe the picture", "what could I drink from?"):
         with pytest.raises(DataError, match="one named thing"):
             compose(text, 2)
+
+
+@pytest.mark.parametrize(
+    "text", ["wordy " * 3300, "a" + "\n" * 19_000 + "b", "the colour of " * 1300 + "the cat"]
+)
+def test_the_longest_instructions_take_little_time(text):
+    start = time.process_time()
+    simplify(text)
+    assert time.process_time() - start < 10
 
 
 def test_the_names_that_our_grammar_speaks_of_are_found(rng_scene):

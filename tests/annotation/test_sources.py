@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from ivm.annotation.sources import open_source
 from ivm.data.records import Entry, Record, samples
 from ivm.data.shards import write_shards
+from ivm.data.stream import ShardSet
 from ivm.errors import DataError, InputError, OptionError
 from ivm.types import Sample
 
@@ -20,6 +22,18 @@ def test_a_folder_of_pictures_is_asked_every_instruction(pictures):
     assert all(sample.instructions == ("red", "blue") and sample.heatmap is None for sample in found)
     assert not any(sample.human for sample in found)
     assert len({sample.uuid for sample in found}) == 3
+
+
+def test_long_names_of_any_script_are_stored(pictures, tmp_path):
+    for sign in "照片":
+        shutil.copy(pictures / "b.png", pictures / f"{sign * 25}.png")
+    shutil.copy(
+        pictures / "b.png", os.fsencode(pictures) + b"/\xff.png"
+    )  # no text, which a store cannot tell
+    index = write_shards(open_source(pictures, ["red", "blue"]).entries, tmp_path / "store")
+    assert (index.samples, index.skipped) == (5, 1)
+    images = {sample.provenance["image"] for sample in ShardSet(tmp_path / "store")}
+    assert {"a.png", "照" * 25 + ".png", "片" * 25 + ".png"} < images
 
 
 def test_a_table_is_read(pictures):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from functools import cache
 from itertools import pairwise
 
@@ -88,12 +89,13 @@ _IN_PICTURE = re.compile(
 )
 _THAT_IS = re.compile(r"\b(\w+) (?:that|which) (?:is|are) (" + "|".join(COLOURS) + r")\b")
 _FORM = re.compile(  # how to answer, not what about
-    r"[^.?!\n]*\b(single word or phrase|option'?s letter|answer (the question|with|in|briefly)|be brief|"
-    r"short answer|reference ocr)\b[^.?!\n]*[.?!]?",
+    r"(?<![^.?!\n])[^.?!\n]*\b(single word or phrase|option'?s letter|"
+    r"answer (the question|with|in|briefly)|be brief|short answer|reference ocr)\b[^.?!\n]*[.?!]?",
     re.IGNORECASE,
 )
-_CHOICE = re.compile(r"^\s*(?:\(?[A-H][.):]\s.*|options?:.*|choices?:.*)$", re.IGNORECASE | re.MULTILINE)
-_TOKEN = re.compile(r"[a-z0-9]+(?:['’-][a-z0-9]+)*_?|[,;.?!:]")
+_CHOICE = re.compile(r"^[^\S\n]*(?:\(?[A-H][.):]\s.*|options?:.*|choices?:.*)$", re.IGNORECASE | re.MULTILINE)
+_LETTER = "[a-z0-9\u00df-\u00f6\u00f8-\u024f\u1e00-\u1eff]"  # Latin with all its accents: "jalapeño"
+_TOKEN = re.compile(rf"{_LETTER}+(?:['’-]{_LETTER}+)*_?|[,;.?!:]")
 _RELATION = re.compile(
     r"\b(" + "|".join(re.escape(words) for words in sorted(_RELATIONS, key=len, reverse=True)) + r")\b"
 )
@@ -109,6 +111,7 @@ def simplify(instruction: str) -> Simplified:
         InstructionError: the instruction is empty or not text.
     """
     text = check_instruction(instruction)
+    text = unicodedata.normalize("NFC", text)
     plain = _CHOICE.sub(" ", _FORM.sub(" ", text)).lower().replace("’", "'")
     plain = _IN_PICTURE.sub(" ", plain) if plain.strip() else text.lower()
     words = _words(_THAT_IS.sub(r"\2 \1", plain))
@@ -176,17 +179,19 @@ def _is_verb(word: str, following: str) -> bool:
 
 def _clean(chunk: list[str], apart: bool) -> str:
     """The phrase without determiners at its start and relations at its ends; empty if nothing is named."""
-    while chunk and (chunk[0] in _DETERMINERS or _is_relation(chunk[0]) or chunk[0] in ("there", "'s")):
-        chunk = chunk[1:]
-    while chunk and (_is_relation(chunk[-1]) or chunk[-1] in _DETERMINERS):
-        chunk = chunk[:-1]
-    if apart and chunk and chunk[-1] not in _heads():
-        named = [place for place, word in enumerate(chunk) if word in _heads()]
-        chunk = chunk[: named[-1] + 1] if named else chunk  # "is the car red?", "is the cat awake?"
-    if chunk and all(word in _GENERIC or word in _DETERMINERS or _is_relation(word) for word in chunk):
-        return ""
-    if len(chunk) > 2 and chunk[0] in _GENERIC and chunk[1] == "of_":  # "colour of the car"
-        return _clean(chunk[2:], apart)
+    while True:
+        while chunk and (chunk[0] in _DETERMINERS or _is_relation(chunk[0]) or chunk[0] in ("there", "'s")):
+            chunk = chunk[1:]
+        while chunk and (_is_relation(chunk[-1]) or chunk[-1] in _DETERMINERS):
+            chunk = chunk[:-1]
+        if apart and chunk and chunk[-1] not in _heads():
+            named = [place for place, word in enumerate(chunk) if word in _heads()]
+            chunk = chunk[: named[-1] + 1] if named else chunk  # "is the car red?", "is the cat awake?"
+        if chunk and all(word in _GENERIC or word in _DETERMINERS or _is_relation(word) for word in chunk):
+            return ""
+        if len(chunk) < 3 or chunk[0] not in _GENERIC or chunk[1] != "of_":
+            break
+        chunk = chunk[2:]  # "colour of the car"
     if len(chunk) == 1 and chunk[0] in COLOURS and chunk[0] != "orange":
         return f"{chunk[0]} thing"
     if chunk and all(word.isdigit() for word in chunk):

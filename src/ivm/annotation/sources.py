@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ivm.data.clean import identity
-from ivm.data.layout import IMAGE_MEMBERS, decode_sample
+from ivm.data.layout import IMAGE_MEMBERS, decode_sample, key_of
 from ivm.data.readers import entries as read_entries
 from ivm.data.readers.files import fingerprint, load_image
 from ivm.data.records import Entry, Record
@@ -122,7 +123,7 @@ def _picture(root: Path, path: Path, texts: tuple[str, ...]) -> Iterator[Record]
     inside = path.relative_to(root).as_posix()
     source = root.resolve().name
     sample = Sample(
-        f"{source}-{inside}",
+        _uuid(f"{source}-{inside}", len(texts)),
         image,
         texts,
         None,
@@ -132,3 +133,12 @@ def _picture(root: Path, path: Path, texts: tuple[str, ...]) -> Iterator[Record]
         provenance={"image": inside},
     )
     yield Record(sample, file)
+
+
+def _uuid(name: str, instructions: int) -> str:
+    """The name, or a digest where it is too long for a store: of Chinese, twenty signs are."""
+    try:
+        key_of(f"{name}-{instructions}")
+    except (DataError, UnicodeEncodeError):
+        return f"picture-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:32]}"
+    return name
