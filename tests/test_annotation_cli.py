@@ -89,13 +89,37 @@ def test_a_dry_run_writes_and_asks_nothing(photos, tmp_path):
     assert not out.exists()
 
 
+def test_a_dry_run_goes_on_after_what_the_llm_could_not_answer(photos, tmp_path, server):
+    pytest.importorskip("httpx")
+    url, _ = server
+    kept = tmp_path / "answers.jsonl"
+    llm = ["-i", "cat", "--llm", "small", "--url", url, "--request", "temperature=null", "--answers", kept]
+    run(photos, tmp_path / "out", *llm)
+    line = json.loads(kept.read_text())
+    del line["answer"]
+    kept.write_text(json.dumps(line | {"error": "no JSON"}) + "\n")
+    text = run(photos, tmp_path / "other", *llm, "--dry-run")
+    assert text.count("left out: no-answer: small gave no usable answer: no JSON") == 2
+
+
+def test_what_the_output_cannot_show_does_not_break_it(photos, tmp_path):
+    arguments = ["annotate", str(photos), str(tmp_path / "out"), "-i", "the café", "--dry-run"]
+    done = CliRunner(charset="ascii").invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "    caf?" in done.output
+
+
 def test_wrong_usage_is_told(photos, tmp_path):
     out = tmp_path / "out"
+    llm = ["--llm", "small", "--url", "http://localhost:1/v1"]
     for arguments, why in (
         ([], "give --instruction"),
         (["-i", "cup", "--url", "http://localhost:1/v1"], "--url needs --llm"),
         (["-i", "cup", "--answers", "/nope/x", "--ahead", "3"], "--ahead and --answers need --llm"),
         (["-i", "cup", "--llm", "small"], "--llm needs --url"),
+        (["--reader", "csv", "--set", "table=a", "--set", "table=b"], "given twice"),
+        (["-i", "cup", *llm, "--request", "a=1", "--request", "a=2"], "given twice"),
+        (["-i", "cup", *llm, "--request", "model=other"], "such as max_tokens=100"),
         (["-i", "cup", "--experts", "compact,wight=2"], "an expert must be such as"),
         (["-i", "cup", "--experts", "compact", "--experts", "compact"], "each once"),
         (["-i", "cup", "--keep", "all"], "keep must be among"),

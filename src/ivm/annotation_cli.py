@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ivm.endpoint import KEY_VARIABLE, read_key
-from ivm.errors import OptionError
-from ivm.model_cli import need
-from ivm.progress import progress
+from ivm.errors import DataError, OptionError
+from ivm.model_cli import need, read_options
+from ivm.progress import progress, say
 
 if TYPE_CHECKING:
     from ivm.annotation.llm import Llm
+    from ivm.annotation.phrases import Simplify
     from ivm.annotation.report import Summary
     from ivm.annotation.sources import Source
 
-__all__ = ["annotate"]
+__all__ = ["annotate", "read_request"]
 
 _INTERRUPTED = 130
 _PREVIEWED = 10  # samples of a dry run, unless --limit says otherwise
@@ -116,7 +117,7 @@ def annotate(
 
     if not llm:
         need(context, ["url", "request", "key_variable", "ahead", "answers"], "--llm, the name of an LLM")
-    found = open_source(source, instruction or (), reader, _pairs(option), output)
+    found = open_source(source, instruction or (), reader, read_options(option), output)
     helper = _open_llm(llm, url, key_variable, request, answers or output / "answers.jsonl")
     simplify = helper.simplify if helper else rules.simplify
     if dry_run:
@@ -138,7 +139,7 @@ def annotate(
         # The same name may stand for another model by the time that a run goes on.
         "models": [getattr(expert.masking, "fingerprint", None) for expert in annotator.panel.experts],
         "simplifier": f"llm {llm}" if llm else "rules",
-        "request": _fields(request) if llm else {},
+        "request": read_request(request) if llm else {},
         "compose": compose,
         "whole": whole,
         "keep": sorted(keep or ()),
@@ -158,32 +159,36 @@ def annotate(
                 samples_per_shard=samples_per_shard,
             )
     except KeyboardInterrupt:
-        typer.echo("interrupted: the same command goes on with the shards that are whole", err=True)
+        say("interrupted: the same command goes on with the shards that are whole", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     if len(chosen) > 1:
         write_reliability(output, output / "reliability.jsonl")
     _tell(output, summarise(output), index.skipped)
 
 
-def _pairs(given: list[str] | None) -> dict[str, str]:
-    pairs = {}
+def read_request(given: list[str] | None) -> dict[str, Any]:
+    """Fields of a request: values are JSON where they can be read so, else text; null takes a field away.
+
+    Raises:
+        OptionError: one is not NAME=VALUE, comes twice, or is ours to give.
+    """
+    options: dict[str, Any] = {"temperature": 0}
+    names = set()
     for one in given or []:
         name, equals, value = one.partition("=")
-        if not equals or not name:
-            raise OptionError(f"an option must be NAME=VALUE, but got {one!r}")
-        pairs[name] = value
-    return pairs
-
-
-def _fields(given: list[str] | None) -> dict[str, Any]:
-    """Fields of a request: numbers and the like as JSON, everything else as text."""
-    fields: dict[str, Any] = {"temperature": 0}
-    for name, value in _pairs(given).items():
+        if not equals or not name or name in ("model", "messages", "stream"):
+            raise OptionError(
+                f"a request's field must be NAME=VALUE, such as max_tokens=100, but got {one!r}"
+            )
+        if name in names:
+            raise OptionError(f"the request's field {name} is given twice")
+        names.add(name)
         try:
-            fields[name] = json.loads(value)
+            options[name] = json.loads(value)
+            json.dumps(options[name], allow_nan=False)  # 1e999 is read as infinity, which no JSON has
         except ValueError:
-            fields[name] = value
-    return fields
+            options[name] = value
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _open_llm(llm: str, url: str, key_variable: str, request: list[str] | None, answers: Path) -> Llm | None:
@@ -195,7 +200,7 @@ def _open_llm(llm: str, url: str, key_variable: str, request: list[str] | None, 
 
     if not url:
         raise OptionError("--llm needs --url, such as http://localhost:8000/v1")
-    chat = LMM(llm, url, api_key=read_key(key_variable), options=_fields(request))
+    chat = LMM(llm, url, api_key=read_key(key_variable), options=read_request(request))
     return Llm(Answers(chat, answers))
 
 
@@ -215,33 +220,37 @@ def _preview(source: Source, helper: Llm | None, limit: int) -> None:
         for _, record in load(entry, report):
             sample = record.sample
             for text in sample.instructions:
-                typer.echo(f"{sample.uuid}: {text}")
+                say(f"{sample.uuid}: {text}")
                 if sample.heatmap is not None:
-                    typer.echo("    has a heatmap: for it, --compose makes instructions")
+                    say("    has a heatmap: for it, --compose makes instructions")
                 elif helper is not None and not helper.knows(text):
-                    typer.echo(f"    would ask {helper.answers.chat.model}")
+                    say(f"    would ask {helper.answers.chat.model}")
                 else:
-                    named = helper.simplify(text) if helper else simplify(text)
-                    note = f"  ({named.note})" if named.note else ""
-                    shown = " | ".join(named.phrases) or "the whole picture: nothing to ground"
-                    typer.echo(f"    {shown}{note}")
+                    say(f"    {_shown(text, helper.simplify if helper else simplify)}")
     for problem in report.problems:
-        typer.echo(f"left out: {problem}", err=True)
+        say(f"left out: {problem}", err=True)
     if source.count is not None and source.count > limit:
-        typer.echo(f"and {source.count - limit:,} more")
+        say(f"and {source.count - limit:,} more")
+
+
+def _shown(text: str, simplify: Simplify) -> str:
+    try:
+        named = simplify(text)
+    except DataError as error:  # an LLM that answered wrong before
+        return f"left out: {error}"
+    note = f"  ({named.note})" if named.note else ""
+    return (" | ".join(named.phrases) or "the whole picture: nothing to ground") + note
 
 
 def _tell(output: Path, found: Summary, skipped: int) -> None:
     from ivm.annotation.annotate import REASONS
 
-    typer.echo(f"{output}: {found.samples:,} samples annotated, {skipped:,} instructions or records left out")
+    say(f"{output}: {found.samples:,} samples annotated, {skipped:,} instructions or records left out")
     for reason, number in found.reasons.items():
-        typer.echo(f"  {number:,} {reason}: {REASONS.get(reason, 'could not be read')}")
+        say(f"  {number:,} {reason}: {REASONS.get(reason, 'could not be read')}")
     if skipped:
-        typer.echo(f"  one by one in {output / 'report.jsonl'}")
+        say(f"  one by one in {output / 'report.jsonl'}")
     for what, number in found.marked.items():
-        typer.echo(f"  {number:,} of those written {what}")
+        say(f"  {number:,} of those written {what}")
     if found.reliability is not None:
-        typer.echo(
-            f"  reliability {found.reliability:.2f} on the mean, each in {output / 'reliability.jsonl'}"
-        )
+        say(f"  reliability {found.reliability:.2f} on the mean, each in {output / 'reliability.jsonl'}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ivm.annotation_cli import read_request
 from ivm.endpoint import KEY_VARIABLE, read_key
 from ivm.errors import DataError, OptionError, OutputError
 from ivm.model_cli import Device, Model, ModelOptions, Threads, Threshold, open_masker, read_options
@@ -281,7 +281,7 @@ def vqa(
 
     if not dry_run and (lmm is None or url is None):
         raise OptionError("an LMM and its server must be given (--lmm, --url), or --dry-run")
-    options = _request(request)
+    options = read_request(request)
     client = LMM(
         lmm or "-",
         url or "http://localhost",
@@ -331,23 +331,6 @@ def vqa(
         "prices": prices,
     }
     _ask(questions, setup, judging, folder, parallel, settings)
-
-
-def _request(given: list[str] | None) -> dict[str, Any]:
-    """Fields of a request: values are JSON where they can be read so, else text; null takes a field away."""
-    options: dict[str, Any] = {"temperature": 0}
-    for one in given or []:
-        name, equals, value = one.partition("=")
-        if not equals or not name or name in ("model", "messages", "stream"):
-            raise OptionError(
-                f"a request's field must be NAME=VALUE, such as max_tokens=100, but got {one!r}"
-            )
-        try:
-            options[name] = json.loads(value)
-            json.dumps(options[name], allow_nan=False)  # 1e999 is read as infinity, which no JSON has
-        except ValueError:
-            options[name] = value
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def _judge_words(file: Path | None, source: Path) -> Judge:

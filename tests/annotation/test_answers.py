@@ -143,3 +143,6 @@ def test_another_file_is_told(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"uuid": 1}\n')
     with pytest.raises(DataError, match=r"a.jsonl:1 is no answer"):
         answers(Server(), tmp_path / "a.jsonl")
+    (tmp_path / "notes.txt").write_text("mine\n")
+    with pytest.raises(DataError, match=r"notes.txt:1 is no answer"):
+        answers(Server(), tmp_path / "notes.txt")

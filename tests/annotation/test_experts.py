@@ -74,7 +74,10 @@ def test_experts_are_written_as_text():
     assert (tiled.name, tiled.weight, tiled.tiles) == ("compact,tiles=2x3", 0.5, (2, 3))
 
 
-@pytest.mark.parametrize("text", ["", "compact,weigth=2", "compact,weight", "compact,weight=", ",weight=1"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "compact,weigth=2", "compact,weight", "compact,weight=", ",weight=1", "compact,weight=1,weight=2"],
+)
 def test_malformed_experts_are_told(text):
     with pytest.raises(OptionError, match="an expert must be such as"):
         open_expert(text)

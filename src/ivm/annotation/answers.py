@@ -175,6 +175,8 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     known: dict[str, dict[str, Any]] = {}
     for line, row in read_lines(path):
         if isinstance(row, DataError):
+            if not _begins_as_ours(path):  # to add lines to it would damage it
+                raise DataError(f"{path}:{line} is no answer: {row}; give another file")
             continue  # torn when the machine stopped: that question is asked again
         try:
             key = get(row, "key", str)
@@ -185,6 +187,11 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
         elif "answer" in row:
             known[key] = {"answer": row["answer"]}
     return known
+
+
+def _begins_as_ours(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(64).lstrip()[:1] in (b"", b"{")
 
 
 def _append(path: Path, line: Mapping[str, Any]) -> None:

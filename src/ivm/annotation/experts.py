@@ -57,7 +57,7 @@ def open_expert(text: str, device: str = "auto", threads: int | None = None) -> 
     """
     name, *options = (part.strip() for part in text.split(","))
     given = dict(option.partition("=")[::2] for option in options)
-    if not name or set(given) - {"weight", "tiles"} or not all(given.values()):
+    if not name or set(given) - {"weight", "tiles"} or not all(given.values()) or len(given) < len(options):
         raise OptionError(f"an expert must be such as compact,weight=0.5,tiles=2, but got {text!r}")
     try:
         weight = float(given.get("weight", 1.0))
