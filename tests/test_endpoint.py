@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from ivm.endpoint import KEY_VARIABLE, check_address, check_key, goes_by_proxy, read_key
+from ivm.endpoint import (
+    KEY_VARIABLE,
+    check_address,
+    check_key,
+    goes_by_proxy,
+    read_key,
+    same_server,
+)
 from ivm.errors import OptionError
 
 
@@ -71,3 +78,9 @@ def test_a_variable_that_was_named_must_hold_a_key(monkeypatch):
         with pytest.raises(OptionError, match="named for the key is not set, or empty") as caught:
             read_key(name)
         assert name not in str(caught.value)
+
+
+def test_a_server_is_its_scheme_host_and_port():
+    assert same_server("https://Example.org/v1", "https://example.org/v2/")
+    for other in ("http://example.org/v1", "https://example.org:8443/v1", "https://api.example.org/v1"):
+        assert not same_server("https://example.org/v1", other)

@@ -298,6 +298,25 @@ def test_vqa_tells_what_is_left_without_a_judge_and_judges_later(
     assert len(server.bodies) == asked + 1  # both conditions were answered alike: judged once
 
 
+def test_vqa_sends_a_judge_elsewhere_no_key_but_its_own(
+    ran: Callable[..., Result], own: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IVM_LMM_KEY", "mine")
+    monkeypatch.setenv("JUDGES", "theirs")
+    elsewhere = server.url.replace("127.0.0.1", "localhost")
+
+    def keys_of(*options: object) -> set[str]:
+        server.bodies.clear()
+        server.keys.clear()
+        ran("eval", "vqa", "own", own, "-o", f"out{len(options)}", "--judge", "small-llm", *options)
+        sent = zip(server.bodies, server.keys, strict=True)
+        return {key for body, key in sent if body["model"] == "small-llm"}
+
+    assert keys_of() == {"Bearer mine"}
+    assert keys_of("--judge-url", elsewhere) == {""}
+    assert keys_of("--judge-url", elsewhere, "--judge-key-variable", "JUDGES") == {"Bearer theirs"}
+
+
 def test_vqa_takes_the_publishers_words_for_the_judge_where_they_lie(
     ran: Callable[..., Result], own: Path, server: Server
 ) -> None:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from ivm.errors import OptionError
 
-__all__ = ["KEY_VARIABLE", "check_address", "check_key", "goes_by_proxy", "read_key"]
+__all__ = ["KEY_VARIABLE", "check_address", "check_key", "goes_by_proxy", "read_key", "same_server"]
 
 KEY_VARIABLE = "IVM_LMM_KEY"
 """Environment variable that holds the key of an LMM server, where no other is named."""
@@ -77,3 +77,9 @@ def read_key(variable: str) -> str | None:
         # Not repeated here: somebody may have given the key itself.
         raise OptionError("the environment variable that was named for the key is not set, or empty")
     return key
+
+
+def same_server(base_url: str, other: str) -> bool:
+    """Whether two addresses are of one server: the same scheme, host and port."""
+    ours, theirs = urlsplit(base_url), urlsplit(other)
+    return (ours.scheme, ours.netloc.lower()) == (theirs.scheme, theirs.netloc.lower())

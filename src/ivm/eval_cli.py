@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ivm.annotation_cli import read_request
-from ivm.endpoint import KEY_VARIABLE, read_key
+from ivm.endpoint import KEY_VARIABLE, read_key, same_server
 from ivm.errors import DataError, OptionError, OutputError
 from ivm.model_cli import Device, Model, ModelOptions, Threads, Threshold, open_masker, read_options
 from ivm.progress import progress, say
@@ -253,7 +253,10 @@ def vqa(
         str | None, typer.Option(help="Its server.  [default: --url]", show_default=False)
     ] = None,
     judge_key_variable: Annotated[
-        str | None, typer.Option(help="Variable of its key.  [default: --key-variable]", show_default=False)
+        str | None,
+        typer.Option(
+            help="Variable of its key.  [default: --key-variable, on the same server]", show_default=False
+        ),
     ] = None,
     judge_file: Annotated[
         Path | None, typer.Option(help="EgoThink's judge_prompts.jsonl.  [default: beside SOURCE, else ours]")
@@ -297,10 +300,12 @@ def vqa(
     if judge is not None:
         if not any(question.rule == "judge" for question in known):
             raise OptionError(f"--judge is for answers in words, but no question of {source} needs a judge")
+        same = judge_url is None or same_server(judge_url, client.base_url)
+        variable = judge_key_variable or (key_variable if same else None)
         by = LMM(
             judge,
             judge_url or client.base_url,
-            api_key=read_key(judge_key_variable or key_variable),
+            api_key=read_key(variable) if variable else None,  # a key goes to no other server by itself
             timeout=timeout,
             retries=retries,
             options={"temperature": 0},
