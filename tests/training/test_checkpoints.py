@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -42,7 +44,7 @@ def test_the_last_and_the_best_are_kept(module, tmp_path):
         True, True, False,
     ]  # fmt: skip
     names = sorted(path.name for path in (tmp_path / "run").iterdir())
-    assert names == ["best.safetensors", "last.safetensors", "state.json", "step-000003"]
+    assert names == [".running", "best.safetensors", "last.safetensors", "state.json", "step-000003"]
     again = RunFolder(tmp_path / "run")
     assert (again.step, again.best["step"], again.checkpoint.name) == (3, 2, "step-000003")
     assert read_header(tmp_path / "run" / "best.safetensors")["step"] == 2
@@ -68,7 +70,7 @@ def test_what_cannot_be_written_leaves_the_last_one(module, tmp_path, error):
         save(run, 3, module, 1.0, fail)
     assert RunFolder(tmp_path / "run").step == 2
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
-        "last.safetensors", "state.json", "step-000002",
+        ".running", "last.safetensors", "state.json", "step-000002",
     ]  # fmt: skip
 
 
@@ -140,11 +142,33 @@ def test_killed_while_it_forgets_the_best_it_forgets_it_again(module, tmp_path, 
     assert RunFolder(tmp_path / "run").best == {}
 
 
+def test_a_folder_that_another_process_trains_in_is_left_alone(tmp_path):
+    pytest.importorskip("fcntl")
+    RunFolder(tmp_path).begin()
+    (tmp_path / ".saving-step").mkdir()
+    hold = (
+        "import sys; from ivm.training.checkpoints import RunFolder; run = RunFolder(sys.argv[1]); "
+        "run.begin(); print('there', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", hold, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "there\n"
+        (tmp_path / ".saving-step").mkdir()
+        with pytest.raises(TrainingError, match=r"another process trains in .*: wait for it, stop it, or"):
+            RunFolder(tmp_path).begin()
+        assert (tmp_path / ".saving-step").exists()
+        other.stdin.close()
+    runs = [RunFolder(tmp_path), RunFolder(tmp_path)]
+    for run in runs:  # in a notebook, after an error
+        run.begin()
+    assert not (tmp_path / ".saving-step").exists()
+
+
 def test_what_a_killed_run_left_is_cleared(tmp_path):
     (tmp_path / ".saving").mkdir()
     (tmp_path / ".saving-last.safetensors").write_text("half")
     RunFolder(tmp_path).begin()
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".running"]
 
 
 def test_a_damaged_state_is_told(tmp_path):

@@ -69,6 +69,10 @@ def test_a_section_tells_all_its_faults(section, faults):
             {"loss": GeneratorLoss("machine"), "data": Data(("a",), human_share=1.0)},
             "loss.weights 'machine' gives every sample the weight 0 where data.human_share is 1",
         ),
+        (
+            {"loss": GeneratorLoss("dwsl", discriminator="d", teacher="t", teacher_share=1.0)},
+            "loss.weights 'dwsl' weighs annotations, which loss.teacher_share = 1 leaves out",
+        ),
         ({"loss": DiscriminatorLoss()}, "loss must be that of a generator"),
         ({"seed": 2**32}, "seed must be at least 0 and at most 4294967295, but is 4294967296"),
         ({"stage": "discriminator"}, "loss must be that of a discriminator"),

@@ -318,6 +318,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(configure):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert sorted(path.name for path in Path(config.folder).iterdir()) == [
+        ".running",
         "last.safetensors",
         "log.jsonl",
         "state.json",

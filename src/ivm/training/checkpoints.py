@@ -14,9 +14,11 @@ A weights file has a header that tells its architecture, so that it can be built
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -109,10 +111,13 @@ class RunFolder:
         """Make the folder, and clear what a killed run left half-written, and checkpoints that do not count.
 
         Raises:
-            TrainingError: it cannot be written.
+            TrainingError: it cannot be written, or another process trains in it.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            held = _hold(self.folder / ".running")
+            if held is not None:
+                weakref.finalize(self, os.close, held)
             patterns = [".saving*", f"{UNFINISHED}*"] + ["step-[0-9]*"] * bool(self.state)
             for leftover in (path for pattern in patterns for path in self.folder.glob(pattern)):
                 if leftover != self.checkpoint:
@@ -225,6 +230,28 @@ class RunFolder:
             f"cannot write the checkpoint of step {step} to {self.folder}: {reason}; {kept}: "
             "make room, then run the same command again"
         )
+
+
+def _hold(path: Path) -> int | None:
+    """Take a file for this process until it closes the descriptor or ends; None where nothing can lock.
+
+    Of the whole process, unlike `flock`: a run that failed in a notebook may be started there again.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(file)
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            return None  # a file system without locks
+        raise TrainingError(
+            f"another process trains in {path.parent}: wait for it, stop it, or choose another folder"
+        ) from None
+    return file
 
 
 def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:

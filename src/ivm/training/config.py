@@ -253,6 +253,11 @@ def _joint_faults(config: TrainConfig) -> list[str]:
             faults.append(f"{name} must rise, but is [{low:g}, {high:g}]")
     if isinstance(loss, GeneratorLoss):
         asks = loss.weights not in ("equal", "human", "machine")
+        if loss.teacher and loss.teacher_share == 1 and loss.weights != "equal":
+            faults.append(
+                f"loss.weights {loss.weights!r} weighs annotations, which loss.teacher_share = 1 leaves out: "
+                'set weights = "equal", or a smaller share'
+            )
         if asks and not loss.discriminator:
             faults.append(
                 f"loss.weights {loss.weights!r} needs loss.discriminator: train one first, "
