@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ivm.errors import CheckpointError, DataError, OptionError
+from ivm.robot import cloning, rollouts
 from ivm.robot.cloning import load_policy, train_policy
 from ivm.robot.config import CloningConfig, PolicyConfig
 from ivm.robot.demonstrations import Setup, record
@@ -136,3 +137,14 @@ def test_a_run_does_not_go_on_with_a_masker_that_has_changed(demonstrations, tmp
     bright.fingerprint = "ba9876543210"
     with pytest.raises(OptionError, match="another model by the name 'mine'"):
         roll_out([actor], setup, 1, 0, tmp_path / "r.jsonl", load_masker=lambda name: bright)
+
+
+def test_a_policy_is_not_tried_on_another_text_encoder(demonstrations, tmp_path, monkeypatch) -> None:
+    train_policy(demonstrations, tmp_path / "run", CONFIG)
+    load_actor(str(tmp_path / "run"))
+    for module in (cloning, rollouts):
+        monkeypatch.setattr(module, "text_fingerprint", lambda: "0123456789abcdef")
+    with pytest.raises(OptionError, match="trained on another version of ivm's text encoder"):
+        load_actor(str(tmp_path / "run"))
+    with pytest.raises(OptionError, match="other values of text encoder"):
+        train_policy(demonstrations, tmp_path / "run", CONFIG)

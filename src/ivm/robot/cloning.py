@@ -20,13 +20,16 @@ from ivm.masker import Masker, load
 from ivm.models.config import check_device
 from ivm.robot.config import TRUE_MASKS, UNMASKED, CloningConfig, PolicyConfig
 from ivm.robot.demonstrations import episode_files, read_episode, read_setup
-from ivm.robot.lcbc import DiffusionPolicy
+from ivm.robot.lcbc import DiffusionPolicy, text_fingerprint
 from ivm.robot.moments import Batch, Moments, heatmaps_of
 
-__all__ = ["MASKER_FILES", "Trained", "load_policy", "train_policy"]
+__all__ = ["MASKER_FILES", "TEXT_ENCODER", "Trained", "load_policy", "train_policy"]
 
 MASKER_FILES = "masker's files"
 """So a run calls the fingerprint of its masker: the masker's name may stand for another model later."""
+
+TEXT_ENCODER = "text encoder"
+"""So it calls that of the embedded text encoder, which changes with the weights that ivm ships."""
 
 _WEIGHTS, _CHECKPOINT, _LOG = "policy.safetensors", "checkpoint.pt", "log.jsonl"
 
@@ -78,7 +81,7 @@ def train_policy(
     named = config.masker not in (UNMASKED, TRUE_MASKS)
     masker = (load_masker or load)(config.masker) if named else None
     contents = {file.stem: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files}
-    asked = {**config.to_json(), "demonstrations": contents}
+    asked = {**config.to_json(), "demonstrations": contents, TEXT_ENCODER: text_fingerprint()}
     if masker is not None:
         asked[MASKER_FILES] = masker.fingerprint
     weights = output / _WEIGHTS

@@ -12,6 +12,7 @@ Source: Ho et al., "Denoising Diffusion Probabilistic Models", 2020 (sampling); 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from functools import lru_cache
 from typing import Any
@@ -23,7 +24,7 @@ from torch.nn import functional as F
 
 from ivm.robot.config import PolicyConfig
 
-__all__ = ["TEXT_DIM", "DiffusionPolicy", "text_features"]
+__all__ = ["TEXT_DIM", "DiffusionPolicy", "text_features", "text_fingerprint"]
 
 TEXT_DIM = 256
 """Length of the frozen text encoder's features."""
@@ -210,3 +211,13 @@ def text_features(instruction: str) -> np.ndarray:
     features: np.ndarray = (mean / np.linalg.norm(mean)).astype(np.float32)
     features.flags.writeable = False
     return features
+
+
+@lru_cache(maxsize=1)
+def text_fingerprint() -> str:
+    """16 hexadecimal digits of the text encoder's files: all that a policy knows of words comes from them."""
+    from ivm.models.config import locate
+
+    _, folder = locate("compact")
+    content = b"".join((folder / name).read_bytes() for name in ("text.onnx", "tokenizer.json"))
+    return hashlib.sha256(content).hexdigest()[:16]

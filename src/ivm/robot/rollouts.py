@@ -23,11 +23,11 @@ from ivm.errors import DataError, OptionError, OutputError
 from ivm.files import write_text
 from ivm.masker import Masker, load
 from ivm.robot import MAX_STEPS
-from ivm.robot.cloning import MASKER_FILES, load_policy
+from ivm.robot.cloning import MASKER_FILES, TEXT_ENCODER, load_policy
 from ivm.robot.config import TRUE_MASKS, UNMASKED, CloningConfig
 from ivm.robot.demonstrations import Setup
 from ivm.robot.expert import expert_actions
-from ivm.robot.lcbc import DiffusionPolicy, text_features
+from ivm.robot.lcbc import DiffusionPolicy, text_features, text_fingerprint
 from ivm.robot.masking import MaskSettings
 from ivm.robot.moments import shrink
 from ivm.robot.wrappers import MaskedObservation
@@ -154,13 +154,24 @@ class Rate:
 
 
 def load_actor(name: str) -> tuple[Actor, Setup]:
-    """What `name` means, a policy's file or run folder or "expert", and the setup it was trained in."""
+    """What `name` means, a policy's file or run folder or "expert", and the setup it was trained in.
+
+    Raises:
+        CheckpointError: there is no policy.
+        OptionError: it was trained on the text encoder of other embedded weights.
+    """
     if name == EXPERT:
         return ExpertActor(), Setup()
     policy, config, header = load_policy(Path(name))
     trained: CloningConfig = config
     label = Path(name).resolve().parent.name if Path(name).is_file() else Path(name).resolve().name
-    files = header.get("asked", {}).get(MASKER_FILES)
+    asked = header.get("asked", {})
+    if asked.get(TEXT_ENCODER, text_fingerprint()) != text_fingerprint():
+        raise OptionError(
+            f"the policy {label} was trained on another version of ivm's text encoder, and would take "
+            "instructions for others: train it again, or install the version that it was trained with"
+        )
+    files = asked.get(MASKER_FILES)
     actor = ClonedActor(label, policy, trained.masker, trained.settings, files)
     return actor, Setup.from_json(header["environment"])
 
