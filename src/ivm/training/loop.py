@@ -234,8 +234,10 @@ def train(
     torch.manual_seed(config.seed)
     taught: tuple[CompactModel, ...] = () if teacher is None else (teacher.eval().requires_grad_(False),)
     for one in taught:
-        if any(getattr(one.config, name) != getattr(model.config, name) for name in _READING):
-            raise OptionError(f"a teacher must have the {' and '.join(_READING)} of the model")
+        for name in _READING:
+            ours, theirs = getattr(model.config, name), getattr(one.config, name)
+            if ours != theirs:
+                raise OptionError(f"a teacher must have the {name} of the model, {ours}, but has {theirs}")
     for whole_model in (model, *taught):
         for part in (whole_model, *whole_model.frozen):
             part.to(device)

@@ -180,9 +180,8 @@ def train(config: TrainConfig, say: Callable[[str], object] = print) -> Outcome:
             group |= settings
         say(f"going on from step {run.step}") if accelerator.is_main_process else None
 
-    frozen = Frozen(
-        [model, *models.others]
-    )  # as they are now: a checkpoint holds what the configuration froze
+    # As they are now: a checkpoint holds what the configuration froze.
+    frozen = Frozen([model, *models.others])
 
     parts = world * optimise.accumulate
     mine = range(rank * optimise.accumulate, (rank + 1) * optimise.accumulate)
